@@ -91,6 +91,21 @@ class ApiClient:
         """Delete a workspace."""
         return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}")
 
+    def take_snapshot(self, workspace_id: str, **fields: Any) -> Workspace:
+        """Take a snapshot of a workspace; the operation in the answer has its id."""
+        return self._request_or_raise("POST", f"/workspaces/{workspace_id}/snapshots", json=fields)
+
+    def snapshots(self, workspace_id: str) -> list[dict[str, Any]]:
+        """Return the snapshots of a workspace, the latest first."""
+        answer = self._request_or_raise("GET", f"/workspaces/{workspace_id}/snapshots")
+        found: list[dict[str, Any]] = answer["snapshots"]
+        return found
+
+    def delete_snapshot(self, workspace_id: str, snapshot_id: str) -> dict[str, Any]:
+        """Delete a snapshot of a workspace."""
+        path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
+        return self._request_or_raise("DELETE", path)
+
     def wait(
         self,
         workspace_id: str,

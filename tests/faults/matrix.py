@@ -20,6 +20,8 @@ from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records
 
 START_OTHER_TYPE = "START START_OTHER_TYPE"  # with another machine type
+FORK = "FORK"  # CREATE from a snapshot
+SNAPSHOT = "SNAPSHOT"
 VERBS = ("CREATE", "STOP", "START", "DELETE")
 TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
@@ -27,12 +29,15 @@ SETTINGS = {
     "HUB_START_DEADLINE_SECONDS": "1200",
     "HUB_STOP_DEADLINE_SECONDS": "1200",
     "HUB_DELETE_DEADLINE_SECONDS": "1200",
+    "HUB_SNAPSHOT_DEADLINE_SECONDS": "1200",
     "HUB_LOOK_MIN_SECONDS": "0.4",
     "HUB_ATTEND_SECONDS": "10",
     "HUB_WORKER_TIMEOUT_SECONDS": "30",
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
+SOURCE = "source"  # the name of the workspace of whose snapshot a person's forks are made
+_CREATES = {"CREATE", FORK}
 _TIMEOUT_SECONDS = 400.0  # only a run that fails waits for so long
 _PEOPLE = 11
 _POLL_SECONDS = 1.0
@@ -70,16 +75,19 @@ class Case:
 class End:
     """How a case ended: the status, and the error's code and message.
 
-    The status is GONE if the id answers 404.
+    The status is GONE if the id answers 404. ``snapshot`` is how the workspace's snapshot ended, if
+    it has one.
     """
 
     status: str
     code: str = ""
     message: str = ""
+    snapshot: End | None = None
 
     def __str__(self) -> str:
-        """Return status and code."""
-        return f"{self.status} {self.code}".strip()
+        """Return status and code, and those of the snapshot."""
+        kept = f", snapshot {self.snapshot}" if self.snapshot else ""
+        return f"{self.status} {self.code}".strip() + kept
 
 
 # The faults that are tested in each verb, each number of times.
@@ -112,6 +120,15 @@ _SELECTED = (
     *product(("console_away",), VERBS, (_FOREVER,)),
     *product(("never_ready+console_away", "fails_later"), ("CREATE",), (_FOREVER,)),
     *product(("preempted", "vanished"), (START_OTHER_TYPE,), (_ONCE, _FOREVER)),
+    *product(("source_gone", "source_not_ready", "source_busy"), (SNAPSHOT, FORK), TIMES),
+    *product(("snapshot_quota_exceeded", "snapshot_location_forbidden"), (SNAPSHOT,), TIMES),
+    *product(("capture_fails", "upload_fails+slow_upload"), (SNAPSHOT,), TIMES),
+    *product(("slow_upload", "slow_operation", "html_502"), (SNAPSHOT,), (_FOREVER,)),
+    *product(("unavailable", "rate_limited", "lost_operation"), (SNAPSHOT, FORK), TIMES),
+    *product(("preempted", "vanished"), (SNAPSHOT,), (_ONCE, _FOREVER)),
+    *product(("stock_out",), (FORK,), TIMES),
+    *product(("quota_exceeded", "policy_forbids", "slow_operation"), (FORK,), (_FOREVER,)),
+    *product(("never_ready", "fails_at_boot", "vanished"), (FORK,), (_ONCE, _FOREVER)),
 )
 CASES = tuple(Case(*parts) for parts in (*product(_IN_EVERY_VERB, VERBS, TIMES), *_SELECTED))
 
@@ -124,22 +141,27 @@ def run(
     """Run all cases at once and return how each ended.
 
     A fault is limited to one machine by its name, which is known from the answer to the create:
-    ``provision_workspace`` is paused until the faults are on. ``expected`` is how each case ends;
+    ``provision_workspace`` is paused until the faults are on. Forks are made from a snapshot of
+    their owner's ``SOURCE``. ``expected`` is how each case ends;
     ``run`` returns once all have ended so for a while. ``only_by_deadline`` says whether a case
     can end by its deadline only.
     """
     chosen = list(expected)
     everybody = people(cloud)
     owner_of = {case: everybody[index % _PEOPLE] for index, case in enumerate(chosen)}
-    creates = [case for case in chosen if case.verb == "CREATE"]
-    others = [case for case in chosen if case.verb != "CREATE"]
+    creates = [case for case in chosen if case.verb in _CREATES]
+    others = [case for case in chosen if case.verb not in _CREATES]
     with ThreadPoolExecutor(_PEOPLE) as pool:
         made = dict(
             zip(
                 others, pool.map(lambda case: owner_of[case].create(case.name), others), strict=True
             )
         )
-        _wait_for(everybody, {made[case]["id"]: "READY" for case in others})
+        sources = list(pool.map(lambda person: person.create(SOURCE), everybody))
+        wanted = [*(made[case]["id"] for case in others), *(each["id"] for each in sources)]
+        _wait_for(everybody, dict.fromkeys(wanted, "READY"))
+        snapshot_ids = list(pool.map(_stored_snapshot, everybody, sources))
+        snapshot_of = dict(zip(everybody, snapshot_ids, strict=True))
         starts = [case for case in others if case.verb in {"START", START_OTHER_TYPE}]
         list(pool.map(lambda case: owner_of[case].stop(made[case]["id"]), starts))
         _wait_for(everybody, {made[case]["id"]: "SUSPENDED" for case in starts})
@@ -148,7 +170,10 @@ def run(
             made |= dict(
                 zip(
                     creates,
-                    pool.map(lambda case: owner_of[case].create(case.name), creates),
+                    pool.map(
+                        lambda case: _create(owner_of[case], case, snapshot_of[owner_of[case]]),
+                        creates,
+                    ),
                     strict=True,
                 )
             )
@@ -171,6 +196,24 @@ def people(cloud: RunningCloud) -> list[ApiClient]:
         ApiClient(cloud.address, cloud.token(f"person-{number}@example.com"))
         for number in range(_PEOPLE)
     ]
+
+
+def _stored_snapshot(person: ApiClient, workspace: Workspace) -> str:
+    """Take a snapshot of a workspace, wait until it is READY, and return its id."""
+    operation = person.take_snapshot(workspace["id"])["operation"]
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while [each["state"] for each in person.snapshots(workspace["id"])] != ["READY"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the snapshot that the forks need is not stored")
+        time.sleep(_POLL_SECONDS)
+    return str(operation["id"])
+
+
+def _create(person: ApiClient, case: Case, snapshot_id: str) -> Workspace:
+    """Ask for the workspace of a CREATE, or of a FORK from this snapshot."""
+    if case.verb == FORK:
+        return person.create(case.name, key=None, **{"from": {"snapshot_id": snapshot_id}})
+    return person.create(case.name)
 
 
 def _listed(people: list[ApiClient]) -> dict[str, Workspace]:
@@ -200,6 +243,7 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
         "START": lambda: person.start(workspace_id),
         START_OTHER_TYPE: lambda: person.start(workspace_id, machine_type=OTHER_MACHINE_TYPE),
         "DELETE": lambda: person.delete(workspace_id),
+        SNAPSHOT: lambda: person.take_snapshot(workspace_id),
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
@@ -229,7 +273,8 @@ def _wait_for_ends(
     quiet_since = time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - quiet_since < _QUIET_SECONDS:
         seen = _listed(people)
-        now = {case: _end(seen.get(workspace_id)) for case, workspace_id in ids.items()}
+        snapshots = {each["workspace_id"]: each for each in records.snapshots().values()}
+        now = {case: _end(seen.get(each), snapshots.get(each)) for case, each in ids.items()}
         if now != last or any(str(end) not in expected[case] for case, end in now.items()):
             quiet_since, last = time.monotonic(), now
         others_ended = all(
@@ -256,7 +301,7 @@ def _stuck(case: Case) -> Callable[[dict[str, Any]], bool]:
     return is_stuck
 
 
-def _end(workspace: Workspace | None) -> End:
+def _end(workspace: Workspace | None, snapshot: dict[str, Any] | None) -> End:
     if workspace is None:
         return End("GONE")
     error = workspace["error"] or {}
@@ -265,4 +310,8 @@ def _end(workspace: Workspace | None) -> End:
         if workspace["operation"] is None
         else f"still {workspace['operation']['kind']}"
     )
-    return End(status, error.get("code", ""), error.get("message", ""))
+    kept = None
+    if snapshot is not None:
+        why = snapshot["error"] or {}
+        kept = End(snapshot["state"], why.get("code", ""), why.get("message", ""))
+    return End(status, error.get("code", ""), error.get("message", ""), kept)

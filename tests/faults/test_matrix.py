@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +15,20 @@ from localcloud.api_client import ApiClient
 from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.faults import matrix
-from tests.faults.matrix import CASES, START_OTHER_TYPE, TIMES, VERBS, Case, End
+from tests.faults.matrix import (
+    CASES,
+    FORK,
+    SNAPSHOT,
+    SOURCE,
+    START_OTHER_TYPE,
+    TIMES,
+    VERBS,
+    Case,
+    End,
+)
+from tests.faults.observer import Histories
 from tests.kept_logs import keep_if_failed
-from tests.system.records import call_scheduled, in_compute
+from tests.system.records import call_scheduled, in_compute, snapshots_in_compute
 from tests.system.token_leaks import leaks
 
 pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(1800)]
@@ -28,6 +40,8 @@ USUAL = {
     "START": "READY",
     START_OTHER_TYPE: "READY",
     "DELETE": "GONE",
+    SNAPSHOT: "READY, snapshot READY",
+    FORK: "READY",
 }
 
 NO_CAPACITY, QUOTA, POLICY = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED", "COMPUTE_POLICY_FORBIDS"
@@ -37,6 +51,8 @@ UNAVAILABLE, TIMED_OUT, IN_USE, NOT_READY = (
     "DISK_IN_USE",
     "NOT_READY_IN_TIME",
 )
+# The verbs that leave a workspace READY if nothing is known of its machine.
+KEEPS_STATUS = {"STOP": "READY", SNAPSHOT: "READY"}
 # How it ends otherwise, if the fault strikes once, three times, forever. "" stands for USUAL.
 OTHERWISE = {
     # There are three zones.
@@ -51,9 +67,9 @@ OTHERWISE = {
     # A START that resumes does nothing that a policy forbids.
     ("policy_forbids", START_OTHER_TYPE): (f"ERROR {POLICY}",) * 3,
     **{
-        (fault, verb): ("", "", f"{'READY' if verb == 'STOP' else 'ERROR'} {UNAVAILABLE}")
+        (fault, verb): ("", "", f"{KEEPS_STATUS.get(verb, 'ERROR')} {UNAVAILABLE}")
         for fault in ("rate_limited", "unavailable", "html_502")
-        for verb in VERBS
+        for verb in (*VERBS, SNAPSHOT, FORK)
     },
     # The machine is not stopped instead, so that its memory is kept.
     ("not_ready", "STOP"): ("", "", f"READY STOP{TIMED_OUT}"),
@@ -73,28 +89,63 @@ OTHERWISE = {
     ("vanished", "STOP"): ("ERROR MACHINE_GONE",) * 3,
     ("vanished", "START"): ("", "", f"ERROR START{TIMED_OUT}"),
     ("vanished", START_OTHER_TYPE): ("", "", f"ERROR START{TIMED_OUT}"),
+    **{
+        (fault, verb): ("", "", end)
+        for fault in ("source_gone", "source_not_ready", "source_busy")
+        for verb, end in (
+            (SNAPSHOT, f"READY SNAPSHOT{TIMED_OUT}"),
+            (FORK, f"ERROR CREATE{TIMED_OUT}"),
+        )
+    },
+    # The content is captured, or not: nothing is left of a snapshot that could not be taken.
+    ("snapshot_quota_exceeded", SNAPSHOT): (f"READY {QUOTA}",) * 3,
+    ("snapshot_location_forbidden", SNAPSHOT): (f"READY {POLICY}",) * 3,
+    ("capture_fails", SNAPSHOT): ("READY SNAPSHOT_FAILED",) * 3,
+    ("upload_fails+slow_upload", SNAPSHOT): ("READY, snapshot FAILED SNAPSHOT_FAILED",) * 3,
+    # The home is on a disk of its own, also without a machine.
+    ("preempted", SNAPSHOT): ("SUSPENDED MACHINE_STOPPED, snapshot READY",) * 3,
+    ("vanished", SNAPSHOT): ("ERROR MACHINE_GONE, snapshot READY",) * 3,
+    # As in a CREATE of an empty home: all zones are tried, as a snapshot is in none.
+    ("stock_out", FORK): ("", f"ERROR {NO_CAPACITY}", f"ERROR {NO_CAPACITY}"),
+    ("quota_exceeded", FORK): (f"ERROR {QUOTA}",) * 3,
+    ("policy_forbids", FORK): (f"ERROR {POLICY}",) * 3,
+    ("never_ready", FORK): (f"ERROR {NOT_READY}",) * 3,
+    ("fails_at_boot", FORK): ("ERROR IMAGE_PULL_FAILED",) * 3,
+    ("vanished", FORK): ("", "", f"ERROR CREATE{TIMED_OUT}"),
 }
 # A machine that is reclaimed before the Hub got the request to stop it was stopped outside the Hub.
-NOTICED_BEFORE = {("preempted", "STOP"): "SUSPENDED MACHINE_STOPPED"}
+# A machine that goes after the Hub looked at it in a SNAPSHOT is noticed by the next look. A
+# snapshot of which the upload has failed before the Hub sees it UPLOADING is not kept.
+OR_ELSE = {
+    ("preempted", "STOP"): "SUSPENDED MACHINE_STOPPED",
+    ("preempted", SNAPSHOT): USUAL[SNAPSHOT],
+    ("vanished", SNAPSHOT): USUAL[SNAPSHOT],
+    ("upload_fails+slow_upload", SNAPSHOT): "READY SNAPSHOT_FAILED",
+}
 # The message of each code: what happened, and what to do next.
 MESSAGES = {
     NO_CAPACITY: (
         r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later"
         r"|it cannot move\. Start it again later)"
     ),
-    QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete)",
+    QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete|Take a snapshot again)",
     POLICY: (
         r"policy of the organisation forbids this\. Compute Engine said.*: .*constraints/.*"
         r" Whoever runs this Hub must change that"
     ),
     UNAVAILABLE: (
         r"within 20 minutes, because Compute Engine does not answer\. "
-        r"(Start|Stop|Delete) the workspace"
+        r"((Start|Stop|Delete) the workspace|Take a snapshot again)"
     ),
     f"CREATE{TIMED_OUT}": r"within 20 minutes\. Start the workspace to try again, or delete it",
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
     f"START{TIMED_OUT}": r"within 20 minutes\. Start the workspace again, or delete it",
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
+    f"SNAPSHOT{TIMED_OUT}": r"within 20 minutes\. Take a snapshot again",
+    "SNAPSHOT_FAILED": (
+        r"could not (take the snapshot\. Take a snapshot again"
+        r"|store the snapshot\. Delete it, and take another one)\. Compute Engine said: "
+    ),
     IN_USE: (
         r"within 20 minutes, because something else uses .*instances/holder.*"
         r" Detach it there\. Delete the workspace again"
@@ -114,10 +165,11 @@ OF_DEADLINES = (UNAVAILABLE, TIMED_OUT, IN_USE, NOT_READY)
 
 @dataclass(frozen=True)
 class Ran:
-    """The cloud on which all cases ran, and how each ended."""
+    """The cloud on which all cases ran, how each ended, and what was wrong with the homes."""
 
     cloud: RunningCloud
     ends: dict[Case, End]
+    homeless: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -125,22 +177,40 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
     """All cases, run at once."""
     most = dict.fromkeys(("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER"), "200")
     overrides = {**matrix.SETTINGS, **most, "HUB_REQUESTS_PER_MINUTE": "100000"}
-    with start_cloud(LocalSettings(times="fast", schedule_seconds=1, overrides=overrides)) as cloud:
-        yield Ran(
-            cloud, matrix.run(cloud, {case: expected(case) for case in CASES}, only_by_deadline)
-        )
+    settings = LocalSettings(
+        times="fast", schedule_seconds=1, write_requests=True, overrides=overrides
+    )
+    with start_cloud(settings) as cloud:
+        ends = matrix.run(cloud, {case: expected(case) for case in CASES}, only_by_deadline)
+        yield Ran(cloud, ends, homes_without_a_copy(cloud))
         keep_if_failed(cloud, "matrix", failed=request.session.testsfailed)
         assert leaks(cloud) == []
+        assert homes_without_a_copy(cloud) == []
+
+
+def homes_without_a_copy(cloud: RunningCloud) -> list[str]:
+    """Return what the observer finds of homes that were nowhere; its other rules do not matter."""
+    nothing = timedelta(0)
+    histories = Histories(
+        requests=cloud.requests(),
+        **cloud.compute_history(),
+        idle_after=nothing,
+        in_flight=nothing,
+        longest_operation=nothing,
+        max_workspaces=0,
+        max_running=0,
+    )
+    return histories.homes_without_a_copy()
 
 
 def expected(case: Case) -> tuple[str, ...]:
     """Return the status in which a case ends, with the code of its error if there is one.
 
-    There are two if the fault may strike before the request comes.
+    There are two if it depends on when the fault strikes.
     """
     otherwise = OTHERWISE.get((case.fault, case.verb), ("", "", ""))
     ends = otherwise[list(TIMES).index(case.times)] or USUAL[case.verb]
-    return tuple(filter(None, (ends, NOTICED_BEFORE.get((case.fault, case.verb)))))
+    return tuple(filter(None, (ends, OR_ELSE.get((case.fault, case.verb)))))
 
 
 def only_by_deadline(case: Case) -> bool:
@@ -153,27 +223,75 @@ def test_each_fault_ends_as_the_table_says(ran: Ran, case: Case) -> None:
     """No operation is left; an error's message says what to do next."""
     end = ran.ends[case]
     assert str(end) in expected(case)
-    if end.code:
-        assert re.search(MESSAGES[end.code], end.message), end.message
+    for each in filter(None, (end, end.snapshot)):
+        if each.code:
+            assert re.search(MESSAGES[each.code], each.message), each.message
 
 
-def test_every_workspace_can_be_started_and_deleted_once_the_faults_are_over(ran: Ran) -> None:
-    """After a START all are READY; after a DELETE nothing is left in Compute."""
+def test_at_no_moment_was_a_home_nowhere(ran: Ran) -> None:
+    """It was on its disk, or in a READY snapshot of its last state, whatever struck."""
+    assert ran.homeless == []
+
+
+def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_over(ran: Ran) -> None:
+    """A snapshot can be taken again, a START leads to READY, a DELETE leaves nothing in Compute."""
     ran.cloud.clear_faults()
     people = matrix.people(ran.cloud)
     everything = [(person, workspace) for person in people for workspace in person.workspaces()]
     call_scheduled(ran.cloud, "reconcile_fleet")
+    take_snapshots_again(everything)
     for person, workspace in everything:
         person.request("POST", f"/workspaces/{workspace['id']}/start")
     wait_until(
         lambda: all(each["status"] == "READY" and not each["operation"] for each in listed(people)),
         "all are READY",
     )
+    check_homes_of_forks(ran.cloud, everything)
     for person, workspace in everything:
         person.delete(workspace["id"])
     wait_until(lambda: listed(people) == [], "all are gone")
     for kind in ("instances", "disks"):
         assert in_compute(ran.cloud, kind, "") == []
+    wait_until(lambda: snapshots_in_compute(ran.cloud) == [], "all snapshots are gone")
+
+
+def take_snapshots_again(everything: list[tuple[ApiClient, dict[str, Any]]]) -> None:
+    """Delete what is left of the snapshots of the cases, and take another one of each workspace."""
+    chosen = [
+        (person, workspace["id"])
+        for person, workspace in everything
+        if workspace["name"].partition(f"-{SNAPSHOT.lower()}-")[1]
+    ]
+    assert chosen
+    for person, workspace_id in chosen:
+        for snapshot in person.snapshots(workspace_id):
+            person.delete_snapshot(workspace_id, snapshot["id"])
+        person.take_snapshot(workspace_id, name="again")
+    wait_until(
+        lambda: all(
+            [(each["name"], each["state"]) for each in person.snapshots(workspace_id)]
+            == [("again", "READY")]
+            for person, workspace_id in chosen
+        ),
+        "only the other snapshots are there",
+    )
+
+
+def check_homes_of_forks(
+    cloud: RunningCloud, everything: list[tuple[ApiClient, dict[str, Any]]]
+) -> None:
+    """See that the home of each fork is made from the snapshot of its owner's other workspace."""
+    homes = {disk["name"]: disk for disk in in_compute(cloud, "disks", "home-")}
+    sources = {person: each["id"] for person, each in everything if each["name"] == SOURCE}
+    forks = [
+        (person, workspace)
+        for person, workspace in everything
+        if workspace["name"].partition(f"-{FORK.lower()}-")[1]
+    ]
+    assert forks
+    for person, fork in forks:
+        made_from = homes[f"home-{fork['id']}"]["sourceSnapshot"]
+        assert f"/home-snapshot-{sources[person]}-" in made_from, fork["name"]
 
 
 def listed(people: list[ApiClient]) -> list[dict[str, Any]]:

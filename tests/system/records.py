@@ -76,6 +76,34 @@ class Records:
             with contextlib.suppress(FailedPrecondition):
                 document.update({"operation.deadline_at": now, "attend_at": now}, option=unchanged)
 
+    def snapshots(self) -> dict[str, dict[str, Any]]:
+        """Return the documents of all snapshots, by id."""
+        documents = self._client.collection("snapshots").stream()
+        return {document.id: document.to_dict() or {} for document in documents}
+
+    def hasten_snapshot(self, snapshot_id: str, *, if_later_than: timedelta) -> None:
+        """Make a snapshot due for ``reconcile`` now, if it would be only after this time.
+
+        Nothing is written if nothing is due for it, or if the Hub writes at the same moment.
+        """
+        document = self._client.collection("snapshots").document(snapshot_id)
+        found = document.get()
+        attend_at = (found.to_dict() or {}).get("attend_at")
+        now = datetime.now(UTC)
+        if attend_at and attend_at > now + if_later_than:
+            unchanged = self._client.write_option(last_update_time=found.update_time)
+            with contextlib.suppress(FailedPrecondition):
+                document.update({"attend_at": now}, option=unchanged)
+
+    def home_sources(self) -> dict[str, str]:
+        """Return by workspace the id of the snapshot that its home is yet to be made from."""
+        found = [each.to_dict() or {} for each in self._client.collection("workspaces").stream()]
+        return {
+            each["id"]: each["home_source"]["snapshot_id"]
+            for each in found
+            if each.get("home_source")
+        }
+
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return the workspaces that each owner holds: by document id, a map from workspace id."""
         documents = self._client.collection("owners").stream()

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from localcloud.running_cloud import RunningCloud
 from localcloud.services.compute.faults import FAULTS
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
 from tests.system.records import (
+    Records,
     call_scheduled,
     delete_by_hand,
     detach_by_hand,
@@ -31,14 +32,17 @@ from tests.system.records import (
     in_compute,
     move_by_hand,
     release_disk_by_hand,
+    snapshots_in_compute,
     stop_by_hand,
     unlabel_by_hand,
 )
 
 MAX_WORKSPACES = 11  # of one user: the quota; each user begins with ten
 MAX_RUNNING = 10
+MAX_SNAPSHOTS = 3  # of one workspace
 IDLE_SECONDS = 30
 WORKER_SECONDS = 8
+GRACE_SECONDS = 10  # for which what has no record is kept
 DEADLINE_SECONDS = 45
 # By then every operation has ended, its clean-up after a failure included, and any reader sees
 # that, even on a slow machine.
@@ -58,9 +62,11 @@ CLOUD = LocalSettings(
         "HUB_START_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_STOP_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_DELETE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_SNAPSHOT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_SNAPSHOTS_PER_WORKSPACE": str(MAX_SNAPSHOTS),
         "HUB_ATTEND_SECONDS": "12",
         "HUB_WORKER_TIMEOUT_SECONDS": str(WORKER_SECONDS),
-        "HUB_ORPHAN_GRACE_SECONDS": "10",
+        "HUB_ORPHAN_GRACE_SECONDS": str(GRACE_SECONDS),
     },
 )
 
@@ -75,6 +81,14 @@ _MAX_STRIKES = {
     "preempted": 2,
     "fails_at_boot": 1,
     "never_ready": 1,
+    "source_gone": 4,
+    "source_not_ready": 4,
+    "source_busy": 4,
+    "snapshot_quota_exceeded": 1,
+    "snapshot_location_forbidden": 1,
+    "capture_fails": 1,
+    "upload_fails": 1,
+    "slow_upload": 4,
 }
 # The database is down, or the function was killed.
 _UNAVAILABLE = (RefusedError, requests.RequestException)
@@ -89,7 +103,16 @@ _VERBS = {
     "look": 3,
     "connect": 3,
     "leave": 2,
+    "snapshot": 4,
+    "snapshot during another": 2,
+    "delete during a snapshot": 1,
+    "snapshots": 2,
+    "delete snapshot": 1,
+    "fork": 2,
+    "fork another's": 1,
 }
+# Requests during which a snapshot is asked for, most often in vain.
+_DURING = ("stop", "start", "start bigger")
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
 _MAX_TRIES = 60  # of a create, with the same key
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
@@ -97,6 +120,7 @@ _MAX_MACHINES_TRIED = 30
 # How much longer than planned a run may take, so that a slow machine does everything at least once.
 _MAX_EXTRA_SECONDS = 600.0
 _POLL_SECONDS = 2.0
+_LONG_WAIT = timedelta(seconds=30)
 _LAST_LOOK_WORKERS = 8
 _HUB_LABELS = {"hub", "workspace", "owner", "managed-by"}
 _STABLE_LOOKS = 3  # equal looks in a row after which the run counts as quiet
@@ -135,6 +159,10 @@ class Outcome:
         homes: by workspace, the ids of the home disks with which it was seen READY.
         moved: the workspaces whose machine and home somebody moved to another zone.
         connected: the names of the machines to which a user is still connected.
+        snapshots: the snapshots that are recorded, by id.
+        stored: those in Compute that the Hub has made, by their names.
+        waiting: by workspace, the id of the snapshot that its home is yet to be made from.
+        ended: when that was read.
     """
 
     plan: Plan
@@ -149,6 +177,10 @@ class Outcome:
     machines: list[dict[str, Any]]
     disks: list[dict[str, Any]]
     connected: set[str]
+    snapshots: dict[str, dict[str, Any]]
+    stored: list[dict[str, Any]]
+    waiting: dict[str, str]
+    ended: datetime
     seconds_to_quiet: float
 
     def summary(self) -> str:
@@ -157,6 +189,7 @@ class Outcome:
         results = Counter(event["result"] for event in self.events if event["who"] == "hub")
         most = max(map(len, self.listings), default=0)
         left = Counter(ws["status"] for ws in self.workspaces)
+        kept = Counter(each["state"] for each in self.snapshots.values())
         deliveries = ", ".join(f"{count} {what}" for what, count in self.deliveries.items())
         return "\n".join(
             [
@@ -166,6 +199,7 @@ class Outcome:
                 f"faults {len(self.injected)}: {_listed(Counter(self.injected))}",
                 f"results {sum(results.values())}: {_listed(results)}",
                 f"most workspaces at once: {most}; at the end {_listed(left)}",
+                f"snapshots at the end: {_listed(kept)}",
                 f"quiet after {self.seconds_to_quiet:.0f} s",
             ]
         )
@@ -179,6 +213,8 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     """
     ends_at = time.monotonic() + plan.seconds
     users = [_User(cloud, plan, number, ends_at) for number in range(plan.users)]
+    for user in users:
+        user.everybody = users
     injector = _FaultInjector(cloud, plan, ends_at, users)
     admin = ApiClient(cloud.address, cloud.token(ADMIN_EMAIL))
     listings: list[list[Workspace]] = []
@@ -200,6 +236,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     events = admin.every_event()
     with ThreadPoolExecutor(_LAST_LOOK_WORKERS) as pool:
         list(pool.map(_User.ask_for_every_status, users))
+    records = Records(cloud)
     return Outcome(
         plan=plan,
         exchanges=[exchange for user in users for exchange in user.exchanges],
@@ -213,6 +250,10 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         machines=in_compute(cloud, "instances", ""),
         disks=in_compute(cloud, "disks", ""),
         connected=connected,
+        snapshots=records.snapshots(),
+        stored=_stored(cloud),
+        waiting=records.home_sources(),
+        ended=datetime.now(UTC),
         seconds_to_quiet=seconds_to_quiet,
     )
 
@@ -222,8 +263,10 @@ def _wait_until_quiet(
 ) -> list[Workspace]:
     """Return all workspaces once nothing is left to do.
 
-    Then no operation is under way, idle machines are suspended, and what has no record is gone.
+    Then no operation is under way, idle machines are suspended, snapshots are stored or gone, and
+    so is what has no record.
     """
+    records = Records(cloud)
     deadline = time.monotonic() + _QUIET_TIMEOUT_SECONDS
     same = 0
     last: list[tuple[str, str]] = []
@@ -245,10 +288,44 @@ def _wait_until_quiet(
         busy += [
             *left_over(workspaces, machines, disks),
             *unlabelled(workspaces, machines, disks),
+            *_unsettled_snapshots(cloud, records),
         ]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
         same, last = (same + 1 if now == last and not busy else 0), now
     return workspaces
+
+
+def _unsettled_snapshots(cloud: RunningCloud, records: Records) -> list[str]:
+    """Return what is not settled of snapshots, and have ``reconcile`` see soon to what waits long.
+
+    A snapshot that is to be deleted stays for as long as a home is yet to be made from it.
+    """
+    known, awaited = records.snapshots(), set(records.home_sources().values())
+    unsettled = []
+    for snapshot_id, each in known.items():
+        deleting = each["state"] == "DELETING" and snapshot_id not in awaited
+        if each["state"] == "UPLOADING" or deleting:
+            unsettled.append(f"snapshot {snapshot_id} {each['state']}")
+            records.hasten_snapshot(snapshot_id, if_later_than=_LONG_WAIT)
+    return unsettled + unrecorded(known, _stored(cloud))
+
+
+def _stored(cloud: RunningCloud) -> list[dict[str, Any]]:
+    """Return the snapshots in Compute that have names as the Hub gives them."""
+    return [
+        each for each in snapshots_in_compute(cloud) if each["name"].startswith("home-snapshot-")
+    ]
+
+
+def name_of_snapshot(snapshot: dict[str, Any]) -> str:
+    """Return the name in Compute of a recorded snapshot."""
+    return f"home-snapshot-{snapshot['workspace_id']}-{snapshot['id'][-12:]}"
+
+
+def unrecorded(known: dict[str, dict[str, Any]], stored: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the snapshots in Compute that no record has."""
+    names = {name_of_snapshot(each) for each in known.values()}
+    return [each["name"] for each in stored if each["name"] not in names]
 
 
 def left_over(
@@ -308,6 +385,8 @@ class _User:
     Attributes:
         busy_with: the id of the workspace that a request is about at the moment; empty: of none.
         avoids: the id of the workspace about which no request may be sent; empty: any may.
+        snapshots: by the id of each snapshot that the user has asked for, its workspace.
+        everybody: all users.
     """
 
     cloud: RunningCloud
@@ -318,6 +397,8 @@ class _User:
     connected: set[str] = field(default_factory=set)
     busy_with: str = ""
     avoids: str = ""
+    snapshots: dict[str, str] = field(default_factory=dict)
+    everybody: list[_User] = field(default_factory=list, repr=False)
     _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
     _names: dict[str, str] = field(default_factory=dict)  # a workspace's id → its name
     _free: list[str] = field(default_factory=list)  # names of workspaces that were deleted
@@ -358,6 +439,12 @@ class _User:
         if verb == "create":
             self._create(turn)
             return
+        if verb == "fork":
+            self._fork(chance, turn)
+            return
+        if verb == "fork another's":
+            self._fork_another_s(chance, turn)
+            return
         if not self._known:
             return
         workspace_id = self.busy_with = list(self._known)[int(chance * len(self._known))]
@@ -377,6 +464,22 @@ class _User:
             case "start bigger":
                 body = {"machine_type": _MACHINE_TYPES[int(chance * 100) % 2]}
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
+            case "snapshot":
+                self._take_snapshot(workspace_id, chance, turn)
+            case "snapshot during another":
+                other = _DURING[int(chance * 100) % len(_DURING)]
+                self._do_to(workspace_id, other, chance, turn)
+                self._take_snapshot(workspace_id, chance, turn)
+            case "delete during a snapshot":
+                self._take_snapshot(workspace_id, chance, turn)
+                self._do_to(workspace_id, "delete", chance, turn)
+            case "snapshots":
+                self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
+            case "delete snapshot":
+                mine = [each for each, of in self.snapshots.items() if of == workspace_id]
+                if mine:
+                    which = mine[int(chance * 1000) % len(mine)]
+                    self._ask(turn, verb, workspace_id, "DELETE", f"{path}/snapshots/{which}")
             case "delete":
                 # A user who is connected stays so until the machine is gone: after a DELETE that
                 # fails, the machine is still in use.
@@ -389,28 +492,61 @@ class _User:
             case _:
                 self._connect(self._known[workspace_id], connected=verb == "connect")
 
-    def _create(self, turn: int) -> None:
+    def _take_snapshot(self, workspace_id: str, chance: float, turn: int) -> None:
+        """Ask for a snapshot, with a name every other time."""
+        body = {"name": f"s{turn}"} if int(chance * 1000) % 2 else {}
+        path = f"/workspaces/{workspace_id}/snapshots"
+        exchange = self._ask(turn, "snapshot", workspace_id, "POST", path, json=body)
+        if exchange.status == 202:
+            self.snapshots[exchange.answer["operation"]["id"]] = workspace_id
+
+    def _fork(self, chance: float, turn: int) -> None:
+        """Ask for a workspace from a snapshot of the user's, which may be gone or not be READY."""
+        mine = list(self.snapshots)
+        if mine:
+            self._create(turn, {"from": {"snapshot_id": mine[int(chance * len(mine))]}})
+
+    def _fork_another_s(self, chance: float, turn: int) -> None:
+        """Ask for a workspace from a snapshot of another user, and do so as an administrator."""
+        theirs = [
+            snapshot_id
+            for user in self.everybody
+            if user is not self
+            for snapshot_id in list(user.snapshots)
+        ]
+        if theirs:
+            source = {"snapshot_id": theirs[int(chance * len(theirs))]}
+            body = {"name": f"x{turn}", "from": source}
+            self._ask(turn, "fork another's", "", "POST", "/workspaces", json=body)
+            admin = {"Authorization": f"Bearer {self.cloud.token(ADMIN_EMAIL)}"}
+            verb = "fork as administrator"
+            self._ask(turn, verb, "", "POST", "/workspaces", json=body, headers=admin)
+
+    def _create(self, turn: int, source: dict[str, Any] | None = None) -> None:
         """Ask for a workspace, and repeat with the same key until a definite answer comes.
 
-        It gets the name of the one that was deleted last, which may still be there.
+        It gets the name of the one that was deleted last, which may still be there. ``source`` says
+        which snapshot it is made from; None: from none.
         """
         headers = {"Idempotency-Key": f"{self.plan.seed}/{self.number}/{turn}"}
-        body = {"name": self._free.pop() if self._free else f"w{turn}"}
+        body = {"name": self._free.pop() if self._free else f"w{turn}", **(source or {})}
+        verb = "fork" if source else "create"
         for _ in range(_MAX_TRIES):
-            exchange = self._ask(
-                turn, "create", "", "POST", "/workspaces", json=body, headers=headers
-            )
+            exchange = self._ask(turn, verb, "", "POST", "/workspaces", json=body, headers=headers)
             if exchange.status == 201:
                 self._known[exchange.workspace_id] = exchange.answer["instance_name"]
                 self._names[exchange.workspace_id] = body["name"]
             if 0 < exchange.status < 500:
+                if source and exchange.status != 201:
+                    self._free.append(body["name"])
                 return
             time.sleep(1)
 
     def _ask(
         self, turn: int, verb: str, workspace_id: str, method: str, path: str, **kwargs: Any
     ) -> Exchange:
-        request_id = f"chaos-{self.plan.seed}-{self.number}-{turn}"
+        request_id = f"chaos-{self.plan.seed}-{self.number}-{turn}-{verb[:8].strip()}"
+        request_id = request_id.replace(" ", "-")
         headers = {**kwargs.pop("headers", {}), "X-Request-Id": request_id}
         began = datetime.now(UTC)
         status, answer = 0, {}

@@ -9,12 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.faults.chaos import (
+    GRACE_SECONDS,
     MAX_RUNNING,
+    MAX_SNAPSHOTS,
     MAX_WORKSPACES,
     OPERATION_SECONDS,
     Outcome,
     left_over,
+    name_of_snapshot,
     unlabelled,
+    unrecorded,
 )
 
 Event = dict[str, Any]
@@ -25,13 +29,17 @@ _REQUESTED = {
     "start": "StartRequested",
     "start bigger": "StartRequested",
     "delete": "DeleteRequested",
+    "fork": "WorkspaceRequested",
+    "snapshot": "SnapshotRequested",
 }
+_NOT_THEIRS = {"fork another's", "fork as administrator"}
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A status or a code. The result of an event that only notes something is a sentence.
 _RESULT_CODE = re.compile(r"[A-Z_]+")
 _ORPHAN_EVENTS = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
 # Between the decision and its event: the longest that a request may take.
 _MAX_DELAY_OF_EVENT = timedelta(seconds=30)
+_SHORTEST_REASON = 20
 _STATUSES = {"READY", "SUSPENDED"}
 _MACHINES = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
 
@@ -51,6 +59,10 @@ def violations(outcome: Outcome) -> list[str]:
         *_replaced_homes(outcome),
         *_over_quota(outcome),
         *_names_had_twice(outcome, trails),
+        *_wrong_snapshots(outcome),
+        *_unrecorded_snapshots(outcome),
+        *_too_many_snapshots(outcome),
+        *_homes_of_others(outcome),
     ]
 
 
@@ -65,6 +77,11 @@ def _trails(events: list[Event]) -> dict[str, list[Event]]:
         if accepted or (event["who"] == "hub" and _RESULT_CODE.fullmatch(event["result"])):
             trails[event["workspace_id"]].append(event)
     return trails
+
+
+def _results(trail: list[Event]) -> list[Event]:
+    """Return the Hub's events that say what became of a workspace, not of one of its snapshots."""
+    return [event for event in trail if event["who"] == "hub" and not event.get("snapshot_id")]
 
 
 def _lost_requests(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
@@ -121,8 +138,9 @@ def _overlong_operations(trails: dict[str, list[Event]]) -> list[str]:
             event["request_id"]: _time(event["at"]) for event in trail if event["who"] != "hub"
         }
         for event in trail:
-            if event["who"] == "hub" and event["request_id"] in begun:
-                seconds = (_time(event["at"]) - begun[event["request_id"]]).total_seconds()
+            # What becomes of a snapshot after the end of its SNAPSHOT may take any time.
+            if event["who"] == "hub" and (began_at := begun.pop(event["request_id"], None)):
+                seconds = (_time(event["at"]) - began_at).total_seconds()
                 if seconds > OPERATION_SECONDS:
                     slow.append(
                         f"{workspace_id}: {event['what']} {event['result']} "
@@ -132,26 +150,29 @@ def _overlong_operations(trails: dict[str, list[Event]]) -> list[str]:
 
 
 def _wrong_final_states(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
-    """Each workspace is as its last event says: in that status, with that error, or deleted."""
+    """Each workspace is as its last event says: in that status, with that error, or deleted.
+
+    The error of a SNAPSHOT that fails comes in the place of another one, and goes with the next
+    SNAPSHOT.
+    """
     wrong = []
     current = {ws["id"]: ws for ws in outcome.workspaces}
-    made = {
-        exchange.workspace_id
-        for exchange in outcome.exchanges
-        if exchange.verb == "create" and exchange.status == 201
-    }
+    made = {exchange.workspace_id for exchange in outcome.exchanges if exchange.status == 201}
     for workspace_id in made | set(trails):
-        ends = [event["result"] for event in trails[workspace_id] if event["who"] == "hub"]
         if not workspace_id:
             continue
-        last = ends[-1] if ends else "nothing"
+        trail = trails[workspace_id]
+        end = next(reversed(_results(trail)), None)
+        last = end["result"] if end else "nothing"
         now = current.get(workspace_id)
         said = (
             {"DELETED"}
             if now is None
             else {now["status"] if last in _STATUSES else (now["error"] or {}).get("code")}
         )
-        if last not in said:
+        since = trail[trail.index(end) :] if end else []
+        replaced = any(event["what"] == "SnapshotFailed" for event in since)
+        if last not in said and not (now is not None and replaced and last not in _STATUSES):
             wrong.append(
                 f"{workspace_id} ended with {last}, and is {now and (now['status'], now['error'])}"
             )
@@ -163,9 +184,12 @@ def _errors_without_reason(outcome: Outcome) -> list[str]:
     return [
         f"{ws['id']} is in ERROR without a reason: {ws['error']}"
         for ws in outcome.workspaces
-        if ws["status"] == "ERROR"
-        and not (ws["error"] and ws["error"]["code"] and len(ws["error"]["message"]) > 20)
+        if ws["status"] == "ERROR" and not _is_reason(ws["error"] or {})
     ]
+
+
+def _is_reason(error: dict[str, Any]) -> bool:
+    return bool(error.get("code")) and len(error["message"]) > _SHORTEST_REASON
 
 
 def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
@@ -190,13 +214,14 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         states = [machine["status"] for machine in machines[ws["id"]]]
         homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"].startswith("home-")]
         code = (ws["error"] or {}).get("code")
-        if ws["status"] in _MACHINES and (ws["status"], code) != ("SUSPENDED", "NO_CAPACITY"):
+        last = [event["result"] for event in _results(trails[ws["id"]])][-1:]
+        if ws["status"] in _MACHINES and (ws["status"], last) != ("SUSPENDED", ["NO_CAPACITY"]):
             fits = len(states) == 1 and states[0] in _MACHINES[ws["status"]]
         else:
             fits = len(states) <= 1 and (
                 "RUNNING" not in states or ws["instance_name"] in outcome.connected
             )
-        was_ready = any(event["result"] == "READY" for event in trails[ws["id"]])
+        was_ready = any(event["result"] == "READY" for event in _results(trails[ws["id"]]))
         if (
             not fits
             or len(homes) > 1
@@ -212,11 +237,7 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
 
 def _mistaken_for_orphans(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """No sweep stopped or deleted what belongs to a workspace, unless a DELETE was requested."""
-    made = {
-        exchange.workspace_id
-        for exchange in outcome.exchanges
-        if exchange.verb == "create" and exchange.status == 201
-    }
+    made = {exchange.workspace_id for exchange in outcome.exchanges if exchange.status == 201}
     wrong = []
     for event in outcome.events:
         workspace_id = event["workspace_id"]
@@ -287,7 +308,7 @@ def _names_had_twice(outcome: Outcome, trails: dict[str, list[Event]]) -> list[s
     """
     had: dict[tuple[int, str], list[tuple[datetime, datetime, str]]] = defaultdict(list)
     for exchange in outcome.exchanges:
-        if exchange.verb == "create" and exchange.status == 201:
+        if exchange.status == 201:
             its_name = (exchange.user, exchange.answer["name"])
             periods = _periods_outside_delete(trails[exchange.workspace_id])
             had[its_name] += {(*period, exchange.workspace_id) for period in periods}
@@ -313,6 +334,100 @@ def _periods_outside_delete(trail: list[Event]) -> list[tuple[datetime, datetime
     if since is not None:
         periods.append((since, datetime.max.replace(tzinfo=UTC)))
     return periods
+
+
+def _wrong_snapshots(outcome: Outcome) -> list[str]:
+    """Each recorded snapshot is READY in Compute, of its workspace's home, or says why not.
+
+    It belongs to a workspace and to its owner. One that is to be deleted, perhaps with its
+    workspace, stays only for a home that is yet to be made from it.
+    """
+    stored = {each["name"]: each for each in outcome.stored}
+    owners = {ws["id"]: ws["owner_id"] for ws in outcome.workspaces}
+    wrong = []
+    for snapshot_id, each in outcome.snapshots.items():
+        there, owner_id = stored.get(name_of_snapshot(each)), owners.get(each["workspace_id"])
+        error = each["error"] or {}
+        fits = owner_id == each["owner_id"]
+        if each["state"] == "READY":
+            fits = fits and there is not None and _is_whole(there, each)
+        elif each["state"] == "FAILED":
+            fits = fits and _is_reason(error)
+        else:
+            fits = each["state"] == "DELETING" and snapshot_id in outcome.waiting.values()
+        if not fits:
+            wrong.append(
+                f"snapshot {snapshot_id} of {each['workspace_id']} is {each['state']} ({error}), "
+                f"and in Compute {there and there['status']}"
+            )
+    return wrong
+
+
+def _is_whole(there: dict[str, Any], recorded: dict[str, Any]) -> bool:
+    """Say whether a snapshot in Compute is READY, of the home, and labelled with its owner."""
+    workspace_id = recorded["workspace_id"]
+    return bool(
+        there["status"] == "READY"
+        and there["sourceDisk"].endswith(f"/disks/home-{workspace_id}")
+        and there.get("labels", {}).get("workspace") == workspace_id
+    )
+
+
+def _unrecorded_snapshots(outcome: Outcome) -> list[str]:
+    """Each snapshot of the Hub's in Compute has a record, or is younger than the grace time."""
+    created = {each["name"]: _time(each["creationTimestamp"]) for each in outcome.stored}
+    grace = timedelta(seconds=GRACE_SECONDS)
+    return [
+        f"{name} has no record"
+        for name in unrecorded(outcome.snapshots, outcome.stored)
+        if outcome.ended - created[name] >= grace
+    ]
+
+
+def _too_many_snapshots(outcome: Outcome) -> list[str]:
+    """No workspace has more snapshots than it may have, in no answer and not at the end."""
+    answers = [
+        (f"{exchange.workspace_id} at {exchange.ended}", exchange.answer["snapshots"])
+        for exchange in outcome.exchanges
+        if exchange.verb == "snapshots" and exchange.status == 200
+    ]
+    by_workspace: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for each in outcome.snapshots.values():
+        by_workspace[each["workspace_id"]].append(each)
+    return [
+        f"{whose} has {count} snapshots"
+        for whose, listed in [*answers, *by_workspace.items()]
+        if (count := sum(each["state"] in {"READY", "UPLOADING"} for each in listed))
+        > MAX_SNAPSHOTS
+    ]
+
+
+def _homes_of_others(outcome: Outcome) -> list[str]:
+    """Nobody has the content of another's home: a workspace from their snapshot, or its listing.
+
+    Nor has an administrator. What does not exist is answered as what is another's.
+    """
+    wrong = [
+        f"{exchange.request_id} ({exchange.verb}) was answered {exchange.status}"
+        for exchange in outcome.exchanges
+        if exchange.verb in _NOT_THEIRS and 0 < exchange.status < 500 and exchange.status != 404
+    ]
+    wrong += [
+        f"{exchange.request_id} has a snapshot of {each['workspace_id']}"
+        for exchange in outcome.exchanges
+        if exchange.verb == "snapshots" and exchange.status == 200
+        for each in exchange.answer["snapshots"]
+        if each["workspace_id"] != exchange.workspace_id
+    ]
+    maker = {each.workspace_id: each.user for each in outcome.exchanges if each.status == 201}
+    for disk in outcome.disks:
+        source = disk.get("sourceSnapshot", "").rpartition("/")[2]
+        home, of = _WORKSPACE.search(disk["name"]), _WORKSPACE.search(source)
+        if source.startswith("home-snapshot-") and (home and maker.get(home[0])) != (
+            of and maker.get(of[0])
+        ):
+            wrong.append(f"{disk['name']} is made from another's home: {source}")
+    return wrong
 
 
 def _time(text: str) -> datetime:

@@ -78,11 +78,7 @@ def test_the_histories_are_complete(ran: Ran) -> None:
 def test_the_run_had_faults_refusals_and_machines_in_use(ran: Ran) -> None:
     """A run with too little of them would prove nothing."""
     outcome = ran.outcome
-    made = {
-        exchange.workspace_id
-        for exchange in outcome.exchanges
-        if exchange.verb == "create" and exchange.status == 201
-    }
+    made = {exchange.workspace_id for exchange in outcome.exchanges if exchange.status == 201}
     assert len(made) >= 10 * outcome.plan.users
     assert set(outcome.injected) >= {
         "firestore down",
@@ -99,12 +95,28 @@ def test_the_run_had_faults_refusals_and_machines_in_use(ran: Ran) -> None:
         "lost_operation",
         "stock_out",
         "preempted",
+        "source_gone",
+        "capture_fails",
+        "upload_fails",
     }
     assert all(outcome.deliveries[what] > 10 for what in ("lost", "twice"))
     assert {201, 202, 403, 409} <= {exchange.status for exchange in outcome.exchanges}
     assert sum(machine["status"] == "RUNNING" for machine in outcome.machines) > 0, (
         "no machine stayed in use"
     )
+
+
+def test_the_run_had_snapshots_and_forks(ran: Ran) -> None:
+    """Some were taken, also while something else was under way, and some were refused."""
+    outcome = ran.outcome
+    answers = {(exchange.verb, exchange.status) for exchange in outcome.exchanges}
+    assert answers >= {
+        *(("snapshot", 202), ("snapshot", 409), ("snapshots", 200), ("delete snapshot", 202)),
+        *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
+    }
+    results = {event["what"] for event in outcome.events if event["who"] == "hub"}
+    assert results >= {"SnapshotTaken", "SnapshotReady", "SnapshotFailed", "SnapshotDeleted"}
+    assert any(each["state"] == "READY" for each in outcome.snapshots.values())
 
 
 def test_no_log_line_event_or_request_has_a_token(ran: Ran) -> None:

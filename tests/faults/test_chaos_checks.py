@@ -12,7 +12,9 @@ import pytest
 
 from tests.faults import invariants
 from tests.faults.chaos import (
+    GRACE_SECONDS,
     MAX_RUNNING,
+    MAX_SNAPSHOTS,
     MAX_WORKSPACES,
     OPERATION_SECONDS,
     Exchange,
@@ -23,6 +25,7 @@ from tests.faults.observer import Histories
 
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 FORK = "00000000-0000-4000-8000-000000000003"
+KEPT = "00000000-0000-4000-8000-000000000004"  # a snapshot
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Break = Callable[[Any], object]
 
@@ -456,9 +459,29 @@ def ready(number: int) -> dict[str, Any]:
     return {**named, "status": "READY", "error": None, "operation": None}
 
 
+def recorded(snapshot_id: str, state: str = "READY", error: Any = None) -> dict[str, Any]:
+    """Return the record of a snapshot of the first workspace."""
+    of = {"workspace_id": FIRST, "owner_id": "anna"}
+    return {"id": snapshot_id, **of, "state": state, "error": error}
+
+
+def stored(snapshot_id: str, seconds: float = 0) -> dict[str, Any]:
+    """Return a snapshot of the first workspace in Compute."""
+    return {
+        "name": f"home-snapshot-{FIRST}-{snapshot_id[-12:]}",
+        "status": "READY",
+        "sourceDisk": f"zones/a/disks/home-{FIRST}",
+        "labels": {"workspace": FIRST},
+        "creationTimestamp": at(seconds),
+    }
+
+
 def clean_outcome() -> Outcome:
-    """Return the outcome of a run with one suspended workspace and one deleted workspace."""
-    workspace_of_request = {1: FIRST, 2: SECOND, 3: SECOND, 4: FIRST}
+    """Return the outcome of a run with one suspended workspace and one deleted workspace.
+
+    The first one has a snapshot.
+    """
+    workspace_of_request = {1: FIRST, 2: SECOND, 3: SECOND, 4: FIRST, 5: FIRST}
 
     def event(seconds: float, who: str, what: str, result: str, number: int) -> dict[str, Any]:
         return {
@@ -471,7 +494,7 @@ def clean_outcome() -> Outcome:
         }
 
     def exchange(number: int, verb: str, status: int) -> Exchange:
-        name, began_at = workspace_of_request[number], {1: 0, 2: 2, 3: 3, 4: 5}[number]
+        name, began_at = workspace_of_request[number], {1: 0, 2: 2, 3: 3, 4: 5, 5: 8}[number]
         operation = {"kind": verb.upper(), "requested_at": at(began_at)}
         answer = {"id": name, "name": f"w{number}", "operation": operation}
         return Exchange(f"r{number}", 0, verb, name, NOON, NOON, status, answer)
@@ -493,12 +516,16 @@ def clean_outcome() -> Outcome:
         event(5, "anna", "StopRequested", "ACCEPTED", 4),
         event(6, "hub", "WorkspaceSuspended", "SUSPENDED", 4),
         event(7, "hub", "MemoryLost", "The machine was shut down outside the Hub.", 4),
+        event(8, "anna", "SnapshotRequested", "ACCEPTED", 5),
+        {**event(9, "hub", "SnapshotTaken", "UPLOADING", 5), "snapshot_id": KEPT},
+        {**event(9, "hub", "SnapshotReady", "READY", 5), "snapshot_id": KEPT},
     ]
     return Outcome(
         plan=Plan(seed=1, seconds=1),
         exchanges=[
             *(exchange(1, "create", 201), exchange(2, "create", 201)),
             *(exchange(3, "delete", 202), exchange(4, "stop", 202)),
+            exchange(5, "snapshot", 202),
         ],
         injected=[],
         deliveries={},
@@ -516,6 +543,10 @@ def clean_outcome() -> Outcome:
         ],
         disks=[disk(f"home-{FIRST}", FIRST), disk(f"workspace-{FIRST}-1", FIRST)],
         connected=set(),
+        snapshots={KEPT: recorded(KEPT)},
+        stored=[stored(KEPT)],
+        waiting={},
+        ended=NOON + timedelta(minutes=1),
         seconds_to_quiet=1,
     )
 
@@ -549,7 +580,7 @@ def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connecte
     """Without a connection it is a violation."""
     run = clean_outcome()
     failed = {"who": "hub", "what": "DeleteFailed", "result": "DELETE_TIMED_OUT"}
-    run.events.insert(0, {**run.events[0], "at": at(9), "request_id": "r5", **failed})
+    run.events.insert(0, {**run.events[3], "at": at(9), "request_id": "r5", **failed})
     run.workspaces[0].update(
         status="ERROR",
         error={"code": "DELETE_TIMED_OUT", "message": "The DELETE did not end in time."},
@@ -565,13 +596,13 @@ def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connecte
 def delete_first_before_second_is_made(run: Outcome) -> None:
     """Give both workspaces one name, and ask for the first one's DELETE before the second."""
     run.exchanges[1].answer.update(name="w1")
-    run.events.insert(-2, {**run.events[4], "at": at(1.5), "workspace_id": FIRST})
+    run.events.insert(-2, {**run.events[7], "at": at(1.5), "workspace_id": FIRST})
 
 
 def take_a_name_again(run: Outcome) -> None:
     """Start the first workspace, whose DELETE has failed, while the second one has its name."""
     delete_first_before_second_is_made(run)
-    start = {**run.events[5], "what": "StartRequested", "at": at(2.5), "workspace_id": FIRST}
+    start = {**run.events[8], "what": "StartRequested", "at": at(2.5), "workspace_id": FIRST}
     run.events.insert(-4, start)
 
 
@@ -582,11 +613,64 @@ def test_a_name_that_a_delete_has_freed_may_be_had_by_another() -> None:
     assert not [each for each in invariants.violations(run) if "twice" in each]
 
 
+def ask_for_another_s(run: Outcome, verb: str, status: int) -> None:
+    """Ask for a workspace from a snapshot of somebody else's."""
+    answer = {"name": "x"}
+    run.exchanges.append(Exchange("r6", 1, verb, "", NOON, NOON, status, answer))
+
+
+def list_snapshots(run: Outcome, count: int, workspace_id: str = FIRST) -> None:
+    """List this many snapshots of a workspace as the first one's."""
+    listed = [{**recorded(f"{n}"), "workspace_id": workspace_id} for n in range(count)]
+    answer = {"snapshots": listed}
+    run.exchanges.append(Exchange("r7", 0, "snapshots", FIRST, NOON, NOON, 200, answer))
+
+
+def fork_from(run: Outcome, workspace_id: str) -> None:
+    """Make the first home from a snapshot of a workspace."""
+    run.disks[0]["sourceSnapshot"] = f"global/snapshots/home-snapshot-{workspace_id}-{'0' * 12}"
+
+
+def keep_for_a_fork(run: Outcome) -> None:
+    """Delete a snapshot that a home is yet to be made from."""
+    run.snapshots[KEPT].update(state="DELETING")
+    run.waiting[FORK] = KEPT
+
+
+def replace_error(run: Outcome) -> None:
+    """Let a START fail, and then a SNAPSHOT, whose error comes in the place of the other one."""
+    stop = next(each for each in run.events if each["what"] == "WorkspaceSuspended")
+    stop.update(what="StartRefused", result="NO_CAPACITY")
+    taken = next(each for each in run.events if each["what"] == "SnapshotTaken")
+    taken.update(what="SnapshotFailed", result="SNAPSHOT_FAILED")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        keep_for_a_fork,
+        replace_error,
+        lambda run: run.snapshots[KEPT].update(
+            state="FAILED", error={"code": "SNAPSHOT_FAILED", "message": "It could not be stored."}
+        ),
+        lambda run: run.stored.append(stored(FORK, 61 - GRACE_SECONDS)),
+        lambda run: list_snapshots(run, MAX_SNAPSHOTS),
+        lambda run: ask_for_another_s(run, "fork another's", 404),
+        lambda run: fork_from(run, SECOND),
+    ],
+)
+def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
+    """It fails with a reason, stays for a fork, or has no record yet; a fork is the maker's own."""
+    run = clean_outcome()
+    happens(run)
+    assert invariants.violations(run) == []
+
+
 @pytest.mark.parametrize(
     ("breaks", "complaint"),
     [
-        (lambda run: run.events.pop(2), "was accepted, but"),
-        (lambda run: run.events.pop(1), "has no result"),
+        (lambda run: run.events.pop(5), "(stop) was accepted, but"),
+        (lambda run: run.events.pop(4), "has no result"),
         (lambda run: run.workspaces[0].update(status="READY"), "ended with SUSPENDED, and is"),
         (lambda run: run.workspaces.clear(), "ended with SUSPENDED, and is None"),
         (
@@ -606,7 +690,7 @@ def test_a_name_that_a_delete_has_freed_may_be_had_by_another() -> None:
             f"and homes ['home-{FIRST}', 'home-{FIRST}']",
         ),
         (
-            lambda run: run.events[1].update(at=at(5 + OPERATION_SECONDS + 1)),
+            lambda run: run.events[4].update(at=at(5 + OPERATION_SECONDS + 1)),
             "SUSPENDED came after",
         ),
         (lambda run: run.events.insert(0, orphan_stopped(7, FIRST)), f"{FIRST}: OrphanStopped at"),
@@ -625,6 +709,31 @@ def test_a_name_that_a_delete_has_freed_may_be_had_by_another() -> None:
         ),
         (lambda run: run.exchanges[1].answer.update(name="w1"), "user 0 had w1 twice"),
         (take_a_name_again, "user 0 had w1 twice"),
+        (lambda run: run.events.pop(2), "(snapshot) was accepted, but"),
+        (lambda run: run.stored.clear(), f"snapshot {KEPT} of {FIRST} is READY"),
+        (lambda run: run.stored[0].update(status="UPLOADING"), "in Compute UPLOADING"),
+        (lambda run: run.stored[0].update(sourceDisk="disks/home-1"), "in Compute READY"),
+        (lambda run: run.stored[0]["labels"].clear(), "in Compute READY"),
+        (lambda run: run.snapshots[KEPT].update(owner_id="bob"), f"snapshot {KEPT} of {FIRST}"),
+        (lambda run: run.snapshots[KEPT].update(state="FAILED"), "is FAILED ({})"),
+        (lambda run: run.snapshots[KEPT].update(state="UPLOADING"), "is UPLOADING"),
+        (lambda run: run.snapshots[KEPT].update(state="DELETING"), "is DELETING"),
+        (lambda run: run.snapshots[KEPT].update(workspace_id=SECOND), f"of {SECOND} is READY"),
+        (
+            lambda run: run.stored.append(stored(FORK, 60 - GRACE_SECONDS)),
+            f"home-snapshot-{FIRST}-{FORK[-12:]} has no record",
+        ),
+        (
+            lambda run: run.snapshots.update(
+                {f"{n}": recorded(f"{n}") for n in range(MAX_SNAPSHOTS)}
+            ),
+            f"{FIRST} has {MAX_SNAPSHOTS + 1} snapshots",
+        ),
+        (lambda run: list_snapshots(run, MAX_SNAPSHOTS + 1), f"has {MAX_SNAPSHOTS + 1} snapshots"),
+        (lambda run: list_snapshots(run, 1, SECOND), f"r7 has a snapshot of {SECOND}"),
+        (lambda run: ask_for_another_s(run, "fork another's", 201), "(fork another's)"),
+        (lambda run: ask_for_another_s(run, "fork as administrator", 409), "was answered 409"),
+        (lambda run: fork_from(run, FORK), f"home-{FIRST} is made from another's home"),
     ],
 )
 def test_the_invariants_find_each_violation(breaks: Break, complaint: str) -> None:

@@ -11,13 +11,14 @@ import gzip
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
+import brotli
 from flask import Request
 from werkzeug.exceptions import NotFound
 
@@ -50,34 +51,45 @@ _COMMENTS = re.compile(r"^[ \t]*/\*(?!!).*?\*/[ \t]*\n|^[ \t]*//[^\n]*\n", re.MU
 _INDENTATION = re.compile(r"^[ \t]+|^\n", re.MULTILINE)
 
 
+# How each encoding compresses, the smallest first. Browsers take Brotli at HTTPS and at localhost.
+# Its best quality costs 5 ms a file, and makes the page a seventh smaller than gzip does.
+ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    "br": lambda content: bytes(brotli.compress(content, mode=brotli.MODE_TEXT, quality=11)),
+    "gzip": lambda content: gzip.compress(content, mtime=0),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file as it is answered.
 
     Attributes:
         content: the file.
-        packed: the same, by gzip.
         headers: all that do not depend on the request.
     """
 
     content: bytes
-    packed: bytes
     headers: Mapping[str, str]
 
+    def packed(self, encoding: str) -> bytes:
+        """Return the file in one of ``ENCODINGS``. It is compressed at the first call."""
+        return _packed(self.content, encoding)
+
     def answer(self, request: Request, headers: Mapping[str, str]) -> Answer:
-        """Answer with it, packed if the client takes gzip, or 304 if the client has it.
+        """Answer with it, as small as the client takes it, or 304 if the client has it.
 
         ``headers`` are added to its own.
         """
-        is_packed = request.accept_encodings.quality("gzip") > 0
+        accepted = request.accept_encodings
+        encoding = next((each for each in ENCODINGS if accepted.quality(each) > 0), None)
         # A strong ETag stands for the bytes, which differ by their encoding (RFC 9110, 8.8.3.3).
-        tag = f'"{_digest(self.content)}{"-gzip" if is_packed else ""}"'
+        tag = f'"{_digest(self.content)}{f"-{encoding}" if encoding else ""}"'
         all_headers = {**self.headers, **headers, "ETag": tag, "Vary": "Accept-Encoding"}
         if is_known(request.headers.get("If-None-Match"), tag):
             return Answer(304, None, all_headers)
-        if not is_packed:
+        if encoding is None:
             return Answer(200, self.content, all_headers)
-        return Answer(200, self.packed, {**all_headers, "Content-Encoding": "gzip"})
+        return Answer(200, self.packed(encoding), {**all_headers, "Content-Encoding": encoding})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class Page:
 
 @cache
 def page() -> Page:
-    """Return the page of the deployed files. It is read and compressed at the first call."""
+    """Return the page of the deployed files. It is read at the first call."""
     return read_page(FOLDER)
 
 
@@ -221,11 +233,12 @@ def _source(inline: str) -> str:
 
 def _document(name: str, content: bytes, headers: Mapping[str, str]) -> Document:
     content_type = _TYPES[Path(name).suffix]
-    return Document(
-        content,
-        gzip.compress(content, mtime=0),
-        {"Content-Type": content_type, **headers},
-    )
+    return Document(content, {"Content-Type": content_type, **headers})
+
+
+@cache
+def _packed(content: bytes, encoding: str) -> bytes:
+    return ENCODINGS[encoding](content)
 
 
 def _hashed_name(name: str, content: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 
+import brotli
 import pytest
 from werkzeug.test import TestResponse
 
@@ -47,12 +48,19 @@ def test_the_page_is_asked_for_each_time_and_an_asset_once(hub: Functions) -> No
 @pytest.mark.parametrize("path", ["/", "/assets/google-sign-in"])
 def test_it_is_compressed_for_whoever_takes_that(hub: Functions, path: str) -> None:
     """The tags differ, since the bytes do, and caches know what the answer depends on."""
-    plain, packed = get(hub, path), get(hub, path, Accept_Encoding="br, gzip")
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(packed.data) == plain.data
-    assert "Content-Encoding" not in get(hub, path, Accept_Encoding="gzip;q=0").headers
-    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
-    assert plain.headers["ETag"] != packed.headers["ETag"]
+    plain = get(hub, path)
+    smaller = get(hub, path, Accept_Encoding="gzip, deflate")
+    smallest = get(hub, path, Accept_Encoding="gzip, deflate, br, zstd")
+    assert (smaller.headers["Content-Encoding"], smallest.headers["Content-Encoding"]) == (
+        "gzip",
+        "br",
+    )
+    assert gzip.decompress(smaller.data) == brotli.decompress(smallest.data) == plain.data
+    for refused in ("gzip;q=0", "br;q=0, gzip;q=0, identity"):
+        assert "Content-Encoding" not in get(hub, path, Accept_Encoding=refused).headers
+    answers = (plain, smaller, smallest)
+    assert {each.headers["Vary"] for each in answers} == {"Accept-Encoding"}
+    assert len({each.headers["ETag"] for each in answers}) == 3
 
 
 def test_an_asset_of_another_deployment_is_not_kept(hub: Functions) -> None:

@@ -343,8 +343,8 @@ function commandOf(draft, choices) {
       ? `workspace fork ${commandName(from.workspace)} ${called} --snapshot ${from.snapshot.id}`
       : `workspace create ${called}`,
     option("--machine-type", type, usual.machine_type),
-    from || wrong["metadata.repo"] ? "" : option("--repo", repo),
-    from || wrong["metadata.branch"] ? "" : option("--branch", branch),
+    wrong["metadata.repo"] ? "" : option("--repo", repo),
+    wrong["metadata.branch"] ? "" : option("--branch", branch),
     option("--zone", zone, choices?.zones[0]),
     wrong.image_tag ? "" : option("--image-tag", tag, usual.image_tag),
   ].join("");

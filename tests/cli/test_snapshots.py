@@ -519,14 +519,22 @@ def test_a_fork_begins_as_the_newest_snapshot_that_is_ready(at_hub: Cli, home: H
 def test_a_fork_is_made_as_it_is_asked_for(at_hub: Cli, home: Home) -> None:
     """Of a given snapshot, whatever its state: the Hub says whether it can be; on this machine."""
     home.listed = [snapshot("before"), snapshot(id=ONE, state="UPLOADING")]
-    options = ("--machine-type", "m", "--image-tag", "t", "--zone", "z", "--no-wait", "-o", "id")
+    machine = ("--machine-type", "m", "--image-tag", "t", "--zone", "z")
+    about = ("--repo", "https://example.com/r", "--branch", "b")
 
-    done = at_hub.succeed("fork", "api", "new", "--snapshot", "aaa", *options)
+    done = at_hub.succeed(
+        "fork", "api", "new", "--snapshot", "aaa", *machine, *about, "--no-wait", "-o", "id"
+    )
 
     [sent] = home.changes()
     assert sent.body["from"] == {"snapshot_id": ONE}
     named = {key: sent.body[key] for key in ("machine_type", "image_tag", "zone")}
     assert named == {"machine_type": "m", "image_tag": "t", "zone": "z"}
+    assert sent.body["metadata"] == {
+        "repo": "https://example.com/r",
+        "branch": "b",
+        "device_id": "laptop",
+    }
     assert done.out == f"{home.hub.workspaces[-1]['id']}\n"
     assert done.err.splitlines()[0].startswith("From the snapshot aaaaaaaa of api: ")
     assert done.err.endswith("new was asked for. To wait for it:\n  workspace wait new\n")

@@ -168,6 +168,18 @@ def test_a_workspace_is_made_from_a_snapshot(alice: Person) -> None:
     assert (made["metadata"]["repo"], made["metadata"]["branch"]) == (REPO, "v2")
 
 
+def test_the_command_that_makes_the_same_has_all_that_was_typed(alice: Person) -> None:
+    """Also a repository and a branch that are not the snapshot's."""
+    snapshot_id = take(alice, alice.has_workspace("api"), "first")
+    alice.open_workspace("api")
+    alice.button("New workspace from it: first", within=section(alice)).click()
+    alice.form.get_by_label("Name").fill("api-2")
+    alice.form.get_by_label("Repository").fill(REPO)
+    alice.form.get_by_label("Branch").fill("v2")
+    command = f"workspace fork api api-2 --snapshot {snapshot_id} --repo {REPO} --branch v2"
+    expect(alice.form).to_contain_text(command)
+
+
 def is_create(request: Request, *, dry_run: bool) -> bool:
     """Say whether a request makes a workspace, or asks what it would make."""
     path = "/workspaces?dry_run=true" if dry_run else "/workspaces"

@@ -17,6 +17,7 @@ from workspace_cli.workspaces import Workspace, workspace_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MACHINE = ("machine_type", "image_tag", "zone")
+_WORK = ("repo", "branch")
 
 
 def machine(command: _F) -> _F:
@@ -25,6 +26,18 @@ def machine(command: _F) -> _F:
         click.option("--zone", metavar="Z", help="Where its machine is to be."),
         click.option("--image-tag", metavar="T", help="The image's tag, or its digest: sha256:…"),
         click.option("--machine-type", metavar="T", help="Compute Engine's, as e2-standard-8."),
+    ):
+        command = option(command)
+    return command
+
+
+def work(command: _F) -> _F:
+    """Add the options that say what a new workspace is for."""
+    for option in (
+        click.option("--branch", metavar="B", help="Its branch."),
+        click.option(
+            "--repo", metavar="R", help="The repository that is worked on; no credentials in it."
+        ),
     ):
         command = option(command)
     return command
@@ -57,17 +70,14 @@ def check(given: Mapping[str, Any]) -> None:
         raise click.UsageError("--dry-run makes nothing, so --ssh and -o id do not go with it.")
 
 
-def fields_of(
-    name: str, given: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the request for a workspace with the options of ``machine``.
+def fields_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request for a workspace with the options of ``machine`` and ``work``.
 
     Args:
         name: of the workspace.
         given: the options; those that are not given are left out.
-        metadata: its repository and branch; what is None is left out.
     """
-    told = {**(metadata or {}), "device_id": _options.device()}
+    told = {**{key: given[key] for key in _WORK}, "device_id": _options.device()}
     return {
         "name": name,
         **{key: given[key] for key in _MACHINE if given[key] is not None},

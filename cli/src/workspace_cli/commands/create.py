@@ -11,12 +11,10 @@ from workspace_cli.main import WORKSPACE, Command
 @click.command(cls=Command)
 @click.argument("name", type=WORKSPACE)
 @_making.machine
-@click.option("--repo", metavar="R", help="The repository that is worked on; no credentials in it.")
-@click.option("--branch", metavar="B", help="Its branch.")
+@_making.work
 @_making.way
 @click.pass_context
 def command(context: click.Context, /, name: str, **given: Any) -> None:
     """Create the workspace NAME, and wait until it is ready."""
     _making.check(given)
-    metadata = {"repo": given["repo"], "branch": given["branch"]}
-    _making.make(context, _making.fields_of(name, given, metadata), given)
+    _making.make(context, _making.fields_of(name, given), given)

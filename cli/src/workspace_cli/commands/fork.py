@@ -24,13 +24,15 @@ from workspace_cli.workspaces import Workspace
     help="By name or id, instead of the newest that is ready.",
 )
 @_making.machine
+@_making.work
 @_making.way
 @click.pass_context
 def command(context: click.Context, /, name: str, new: str, **given: Any) -> None:
     """Make the workspace NEW, whose home begins as a snapshot of the workspace NAME.
 
-    It takes the newest snapshot that is ready, and says which one. NEW has a machine of its own, as
-    NAME had it when the snapshot was taken. Nothing changes for NAME.
+    It takes the newest snapshot that is ready, and says which one. NEW has a machine of its own,
+    and repository and branch, as NAME had them when the snapshot was taken, unless an option says
+    otherwise. Nothing changes for NAME.
     """
     _making.check(given)
     app = context.find_object(App)

@@ -48,7 +48,7 @@ const CODES = {
   MACHINE_STOPPED: ["A start boots it again.", []],
   MACHINE_AMBIGUOUS: [OPERATOR, []],
   HOME_DISK_GONE: [
-    "Have the home restored from a snapshot and try again, or go on without it.",
+    "Make a workspace from one of its snapshots, have the home restored, or go on without it.",
     [EMPTY_HOME],
   ],
   SNAPSHOT_GONE: [
@@ -91,11 +91,12 @@ const CODES = {
  */
 export function waysOut(workspace) {
   const { code, operation_kind: kind } = workspace.error;
-  if (kind === "SNAPSHOT") return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
+  const isSnapshot = kind === "SNAPSHOT";
+  if (isSnapshot && code !== "HOME_DISK_GONE") return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
   const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
     // A start could not resume it; without its memory it may still boot.
-    return { advice, ways: kind === "STOP" ? [] : [START, REBUILD] };
+    return { advice, ways: kind === "STOP" ? [] : [START, ...(isSnapshot ? others : [REBUILD])] };
   }
   if (workspace.status === "READY") return { advice, ways: kind === "STOP" ? [AGAIN.STOP] : [] };
   const again = AGAIN[kind] ?? START;

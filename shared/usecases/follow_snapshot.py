@@ -10,9 +10,11 @@ from shared.domain.instance import GLOBAL, DeleteSnapshot, Fault, SnapshotStatus
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
 from shared.domain.snapshots import (
+    SNAPSHOT_NOT_DELETED,
     SeenSnapshot,
     Snapshot,
     SnapshotChange,
+    SnapshotForgotten,
     SnapshotState,
     SnapshotUpdated,
     current_job,
@@ -127,11 +129,32 @@ def _commit(records: Records, stored: Stored[Snapshot], change: SnapshotChange) 
         ConflictError: the snapshot has changed since it was read; nothing was written.
     """
     before, now = stored.record, records.clock()
-    after = change.snapshot if isinstance(change, SnapshotUpdated) else None
+    if isinstance(change, SnapshotForgotten):
+        event = snapshot_event(before, change.event, "DELETED", now)
+        records.store.commit(snapshots=[(stored, None)], events=[event])
+        log_snapshot(before, change.event)
+        return None
+    after = change.snapshot
     events: list[Event] = []
-    if after is None or after.state is not before.state:
-        result = after.error.code if after and after.error else after.state.value if after else ""
-        events.append(snapshot_event(before, change.event, result or "DELETED", now))
+    if after.state is not before.state:
+        result = after.error.code if after.error else after.state.value
+        events.append(snapshot_event(before, change.event, result, now))
     records.store.commit(snapshots=[(stored, after)], events=events)
-    log_snapshot(after or before, change.event)
-    return change.job if isinstance(change, SnapshotUpdated) else None
+    log_snapshot(after, change.event)
+    _log_refused_deletion(before, after)
+    return change.job
+
+
+def _log_refused_deletion(before: Snapshot, after: Snapshot) -> None:
+    """Log an error, once, if Compute refuses a deletion for a reason that does not pass."""
+    known, problem = before.error, after.error
+    if problem is None or problem.code != SNAPSHOT_NOT_DELETED:
+        return
+    if known is None or known.code != SNAPSHOT_NOT_DELETED:
+        logs.error(
+            "SnapshotNotDeleted",
+            workspace_id=after.workspace_id,
+            snapshot_id=after.id,
+            name=after.place.name,
+            reason=problem.message,
+        )

@@ -19,7 +19,7 @@ locals {
     errors = "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")"
 
     # None of this goes away by itself.
-    needs_owner = "(jsonPayload.message=\"AccessRefused\" OR jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))"
+    needs_owner = "(jsonPayload.message=\"AccessRefused\" OR jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"SnapshotNotDeleted\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))"
 
     # A failure with a clean-up has two events, but one end. A START without capacity counts too.
     operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))"
@@ -51,7 +51,7 @@ locals {
     "needs its owner" = {
       series    = "${local.log_series["needs_owner"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 0
-      todo      = "A right is missing, a policy forbids a machine, an owner cannot be let in to theirs, a home disk is gone, or too many machines have no workspace. Search the log for COMPUTE_PERMISSION_DENIED, COMPUTE_POLICY_FORBIDS, AccessRefused, HomeDiskGone and TooManyOrphans: each line says which it is."
+      todo      = "A right is missing, a policy forbids a machine, an owner cannot be let in to theirs, a home disk is gone, a snapshot cannot be deleted, or too many machines, disks or snapshots have no record. Search the log for COMPUTE_PERMISSION_DENIED, COMPUTE_POLICY_FORBIDS, AccessRefused, HomeDiskGone, SnapshotNotDeleted and TooManyOrphans: each line says which it is."
     }
     "stuck operations" = {
       series    = "${local.log_series["operations_stuck"]}{monitored_resource=\"cloud_run_revision\"}"

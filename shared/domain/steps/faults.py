@@ -25,6 +25,7 @@ _PASSING = {
 }
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
+# ``{what}`` is the machine or the snapshot.
 _REFUSALS = {
     FaultKind.QUOTA: (
         "COMPUTE_QUOTA_EXCEEDED",
@@ -43,12 +44,11 @@ _REFUSALS = {
     ),
     FaultKind.ALREADY_EXISTS: (
         "COMPUTE_NAME_TAKEN",
-        "Something else has the name that the machine needs.",
+        "Something else has the name that {what} needs.",
         False,
     ),
 }
-_ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False)
-_OF_A_SNAPSHOT = ("COMPUTE_REFUSED", "Compute Engine refused the snapshot.", False)
+_ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused {what}.", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,12 +198,13 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
     snapshots = step.operation.kind is OperationKind.SNAPSHOT
-    code, what, retryable = _REFUSALS.get(kind, _OF_A_SNAPSHOT if snapshots else _ANY_OTHER)
+    code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
+    told = text.format(what="the snapshot" if snapshots else "the machine")
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way_out = WAY_OUT[step.operation.kind]
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way_out = f"Whoever runs this Hub must change that. {way_out}"
-    message = f"{what} Compute Engine said{doing}: {refusal.said} {way_out}"
+    message = f"{told} Compute Engine said{doing}: {refusal.said} {way_out}"
     return problem_of(step, code, message, retryable=retryable)
 
 

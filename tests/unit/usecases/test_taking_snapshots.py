@@ -480,6 +480,24 @@ def test_a_deletion_that_compute_refuses_is_repeated_until_it_is_done(world: Wor
     assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    ("kind", "errors"), [(FaultKind.PERMISSION, 1), (FaultKind.NOT_READY, 0)]
+)
+def test_a_refused_deletion_is_logged_as_an_error_once_unless_it_passes(
+    world: World, caplog: pytest.LogCaptureFixture, kind: FaultKind, errors: int
+) -> None:
+    """An alert counts these lines; the tries that follow have nothing new to say."""
+    workspace = world.ready()
+    snapshot = taken(world, workspace)
+    world.machines.script(DeleteSnapshot, Mishap.REFUSED, kind, times=4)
+    world.delete_snapshot("alice", workspace.id, snapshot.id)
+    world.run()
+
+    logged = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert [each.getMessage() for each in logged] == ["SnapshotNotDeleted"] * errors
+    assert dict(world.store.snapshots) == {}
+
+
 @pytest.mark.parametrize("mishap", [Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.ANSWER_LOST])
 def test_a_deletion_that_goes_wrong_is_repeated(world: World, mishap: Mishap) -> None:
     """Whatever is there counts, not what a call said."""

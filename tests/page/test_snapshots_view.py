@@ -412,6 +412,22 @@ def test_a_snapshot_that_fails_leaves_the_workspace_as_it_was(
     expect(error).to_have_count(0)
 
 
+def test_a_home_that_a_snapshot_has_not_found_has_its_own_ways_out(alice: Person) -> None:
+    """Taking another one does not help: a start finds the home, or begins with an empty one."""
+    error = {"code": "HOME_DISK_GONE", "operation_kind": "SNAPSHOT"}
+    ask = """
+    async (workspaces) => {
+      const { waysOut } = await import("page/ways.js");
+      const said = workspaces.map(waysOut);
+      return said.map(({ advice, ways }) => [advice, ways.map((way) => way.act)]);
+    }
+    """
+    statuses = ("SUSPENDED", "ERROR", "READY")
+    said = alice.open().evaluate(ask, [{"status": each, "error": error} for each in statuses])
+    assert all("from one of its snapshots" in advice for advice, _ in said)
+    assert [ways for _, ways in said] == [["start", "empty_home"], ["start", "empty_home"], []]
+
+
 def test_a_snapshot_that_is_being_taken_changes_nothing_else(
     alice: Person, faults: RunningCloud
 ) -> None:

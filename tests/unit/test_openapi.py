@@ -25,6 +25,7 @@ from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.course import Lost
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event, hub_events
+from shared.domain.forks import check_unused, source_of
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
@@ -33,6 +34,7 @@ from shared.domain.reports import ReportEvent
 from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
 from shared.domain.workspace import (
     Activity,
+    HomeDisk,
     Metadata,
     OperationKind,
     Problem,
@@ -545,6 +547,64 @@ SNAPSHOTS["failed"] = replace(
     error=Problem("COMPUTE_REFUSED", "It says no.", retryable=False, at=NOW),
 )
 SNAPSHOTS["deleting"] = replace(SNAPSHOTS["ready"], state=SnapshotState.DELETING)
+
+
+def ask_for_a_snapshot(workspace: Workspace, kept: int = 0) -> Workspace:
+    """Ask for another snapshot of a workspace that has some."""
+    known = [replace(SNAPSHOTS["ready"], id=str(number)) for number in range(kept)]
+    new = lifecycle.NewOperation(OPERATION, ACTOR, NOW)
+    change = lifecycle.snapshot(workspace, new, None, lifecycle.KnownSnapshots(known), POLICY)
+    return workspace_of(change.workspace if change else None)
+
+
+def with_a_home() -> Workspace:
+    """Return a workspace of which a snapshot can be taken."""
+    return replace(ready_workspace(), home_disk=HomeDisk(f"home-{UUID}", "us-west1-a"))
+
+
+def delete_a_fork_s_source() -> None:
+    """Ask to delete a snapshot that a workspace waits for."""
+    fork = replace(new_workspace(), name="api-copy", home_source=source_of(SNAPSHOTS["ready"]))
+    check_unused(OPERATION, [fork])
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        (
+            "SnapshotQuota",
+            lambda: ask_for_a_snapshot(with_a_home(), POLICY.snapshots_per_workspace),
+        ),
+        ("SnapshotRefused", lambda: ask_for_a_snapshot(new_settled_workspace())),
+        ("SnapshotInUse", delete_a_fork_s_source),
+    ],
+)
+def test_the_example_of_a_snapshot_s_refusal_is_what_the_hub_says(
+    name: str, refused: Callable[[], object]
+) -> None:
+    """People search for these texts."""
+    with pytest.raises(HubError) as refusal:
+        refused()
+    example = problem_responses()[name]["content"]["application/problem+json"]["example"]
+    assert example["detail"] == str(refusal.value)
+
+
+def new_settled_workspace() -> Workspace:
+    """Return a workspace that has no home, and no operation under way."""
+    return failed_workspace(OperationKind.CREATE)
+
+
+def test_the_example_of_a_snapshot_under_way_says_what_the_hub_expects() -> None:
+    """Its outlook is the deadline, in the Hub's words."""
+    [answer] = [
+        media
+        for where, media in contents()
+        if where == "POST /workspaces/{workspace_id}/snapshots 202"
+    ]
+    [example] = answer["example"]["outlook"]
+    [expected] = workspace_json(ask_for_a_snapshot(with_a_home()), POLICY)["outlook"]
+    words = ("kind", "since", "what", "why", "unless")
+    assert [example[each] for each in words] == [expected[each] for each in words]
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)

@@ -480,9 +480,7 @@ def test_a_deletion_that_compute_refuses_is_repeated_until_it_is_done(world: Wor
     assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})
 
 
-@pytest.mark.parametrize(
-    ("kind", "errors"), [(FaultKind.PERMISSION, 1), (FaultKind.NOT_READY, 0)]
-)
+@pytest.mark.parametrize(("kind", "errors"), [(FaultKind.PERMISSION, 1), (FaultKind.NOT_READY, 0)])
 def test_a_refused_deletion_is_logged_as_an_error_once_unless_it_passes(
     world: World, caplog: pytest.LogCaptureFixture, kind: FaultKind, errors: int
 ) -> None:

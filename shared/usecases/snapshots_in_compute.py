@@ -12,7 +12,14 @@ from shared.domain.instance import DiskSnapshot, SnapshotStatus
 from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import lacks_labels, workspace_of_snapshot
 from shared.domain.policy import Policy
-from shared.domain.snapshots import Snapshot, SnapshotState, lost
+from shared.domain.snapshots import (
+    SeenSnapshot,
+    Snapshot,
+    SnapshotState,
+    SnapshotUpdated,
+    follow,
+    is_of_disk,
+)
 from shared.domain.workspace import OperationKind
 from shared.ports import Machines, Stored, Unreadable
 from shared.usecases.records import Records
@@ -27,9 +34,9 @@ _KEPT = {SnapshotState.READY, SnapshotState.UPLOADING}
 class SnapshotsInCompute:
     """One comparison. ``carry_out`` does an action for an owner and reports it.
 
-    What is recorded as READY and is gone becomes FAILED. Lost labels are restored. What the Hub has
-    made and no record has is deleted after the grace time. Before anything is changed, it is read
-    again by itself.
+    What is recorded as READY and is gone, or has failed, becomes FAILED. Lost labels are restored.
+    What the Hub has made and no record has is deleted after the grace time. Before anything is
+    changed, it is read again by itself.
     """
 
     records: Records
@@ -106,7 +113,7 @@ class SnapshotsInCompute:
         name = snapshot.place.name
         listed = self._listed.get(name)
         found = listed or self.machines.get_snapshot(name)
-        if found is None or found.status is SnapshotStatus.FAILED:
+        if found is None or _is_useless(snapshot, found):
             self._lose(snapshot.id)
             return
         unlisted = listed is None and found.created_at < listed_at
@@ -114,20 +121,23 @@ class SnapshotsInCompute:
             self.carry_out(orphans.label_snapshot_again(snapshot), snapshot.owner_id)
 
     def _lose(self, snapshot_id: str) -> None:
-        """Record that a snapshot is gone, if it still should be there."""
+        """Record that a READY snapshot is gone, or has failed, if it is still recorded as READY."""
         store, now = self.records.store, self.records.clock()
         stored = store.get_snapshot(snapshot_id)
         if stored is None or stored.record.state is not SnapshotState.READY:
             return
         found = self.machines.get_snapshot(stored.record.place.name)
-        if found is not None and found.status is not SnapshotStatus.FAILED:
+        if found is not None and not _is_useless(stored.record, found):
             return
-        failed = lost(stored.record, now)
+        change = follow(stored.record, SeenSnapshot(there=found), now, self.policy)
+        if not isinstance(change, SnapshotUpdated):
+            return
+        failed, what = change.snapshot, change.event
         result = failed.error.code if failed.error else failed.state.value
-        lost_event = snapshot_event(failed, "SnapshotLost", result, now)
-        store.commit(snapshots=[(stored, failed)], events=[lost_event])
-        logs.warning("SnapshotLost", workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
-        self.report.done.setdefault("SnapshotLost", []).append(snapshot_id)
+        event = snapshot_event(failed, what, result, now)
+        store.commit(snapshots=[(stored, failed)], events=[event])
+        logs.warning(what, workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
+        self.report.done.setdefault(what, []).append(snapshot_id)
 
     # ---- what no record has ----
 
@@ -191,6 +201,11 @@ class SnapshotsInCompute:
             _has(each, name) if isinstance(each, Unreadable) else each.record.place.name == name
             for each in store.list_snapshots(workspace_id)
         )
+
+
+def _is_useless(snapshot: Snapshot, found: DiskSnapshot) -> bool:
+    """Say whether what there is cannot be used: it has failed, or another disk's has the name."""
+    return found.status is SnapshotStatus.FAILED or not is_of_disk(found, snapshot.disk_name)
 
 
 def _has(unreadable: Unreadable, name: str) -> bool:

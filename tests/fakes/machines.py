@@ -466,6 +466,11 @@ class FakeMachines(Machines):
         if snapshot := self._snapshots.pop(name, None):
             _end(snapshot.operation, _CANCELLED)
 
+    def fail_snapshot(self, name: str) -> None:
+        """Have Compute lose the content of a snapshot, which must exist."""
+        self._catch_up()
+        self._snapshots[name].status = SnapshotStatus.FAILED
+
     def set_snapshot_labels_by_hand(self, name: str, labels: Mapping[str, str]) -> None:
         """Replace the labels of a snapshot."""
         self._catch_up()

@@ -8,8 +8,17 @@ import pytest
 
 from shared.domain.errors import SnapshotInUseError
 from shared.domain.forks import check_unused, forked, source_of, waiting_for
-from shared.domain.workspace import Status
-from tests.fakes.records import NOW, a_snapshot, a_workspace
+from shared.domain.instance import SnapshotStatus
+from shared.domain.steps import StepInput
+from shared.domain.workspace import OperationKind, Status
+from tests.fakes.records import (
+    NOW,
+    a_disk_snapshot,
+    a_snapshot,
+    a_step,
+    a_workspace,
+    an_operation,
+)
 
 
 def test_only_workspaces_whose_home_is_not_made_yet_wait_for_a_snapshot() -> None:
@@ -36,3 +45,34 @@ def test_a_record_that_names_a_source_is_of_a_form_that_older_versions_refuse() 
     """They would make an empty home."""
     fork = a_workspace(home_disk=None, home_source=source_of(a_snapshot()))
     assert (fork.schema_version, replace(fork, home_source=None).schema_version) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks"),
+    [
+        (None, True),
+        (SnapshotStatus.FAILED, True),
+        (SnapshotStatus.DELETING, True),
+        (SnapshotStatus.READY, False),
+        (SnapshotStatus.UPLOADING, False),
+    ],
+)
+def test_a_source_that_can_never_be_used_is_none(
+    status: SnapshotStatus | None, lacks: bool
+) -> None:
+    """Compute would refuse the home each time. If the home's disk exists, it needs no source."""
+    of = a_workspace()
+    source = a_disk_snapshot(of, status) if status else None
+    fork = a_workspace(
+        operation=an_operation(OperationKind.CREATE),
+        home_disk=None,
+        home_source=source_of(a_snapshot(of)),
+    )
+    assert a_step(fork, StepInput(source=source)).lacks_source is lacks
+    assert a_step(fork, StepInput(source=source, disk_exists=True)).lacks_source is False
+
+
+@pytest.mark.parametrize(("disk_gb", "needed"), [(200, 200), (None, 0)])
+def test_a_source_says_how_large_a_home_must_be(disk_gb: int | None, needed: int) -> None:
+    """Compute makes no disk that is smaller than the one that the snapshot is of."""
+    assert source_of(a_snapshot(disk_gb=disk_gb)).disk_gb == needed

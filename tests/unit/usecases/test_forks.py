@@ -97,6 +97,19 @@ def test_a_fork_has_the_content_of_the_snapshot_and_goes_its_own_way(forks: Fork
     assert forks.content(forks.source) == WORK
 
 
+@pytest.mark.parametrize(("of_gb", "home_gb"), [(200, 200), (10, 50)])
+def test_a_forks_home_is_as_large_as_configured_and_as_the_snapshots_disk(
+    forks: Forks, of_gb: int, home_gb: int
+) -> None:
+    """Whichever is larger: somebody may have made the disk larger, or the Hub's homes."""
+    forks.world.store.put_snapshots(replace(forks.snapshot, disk_gb=of_gb))
+    made = forks.fork()
+    forks.world.run()
+    fork = forks.recorded(made)
+    assert fork.status is Status.READY
+    assert forks.world.machines.disk_gb(Place(fork.zone, fork.disk_name)) == home_gb
+
+
 def test_the_trail_says_what_a_home_was_made_from(forks: Forks) -> None:
     """The event of the request has the snapshot's id."""
     made = forks.fork()

@@ -108,6 +108,37 @@ def test_a_ready_snapshot_that_is_gone_fails_with_the_reason(world: World) -> No
     assert (event.snapshot_id, event.owner_id) == (snapshot.id, "alice")
 
 
+def test_a_ready_snapshot_that_has_failed_in_compute_was_not_deleted_by_anybody(
+    world: World,
+) -> None:
+    """Compute has lost it: the record says so."""
+    snapshot = a_kept_snapshot(world)
+    world.machines.fail_snapshot(snapshot.place.name)
+    assert reconcile(world).done == {"SnapshotFailed": [snapshot.id]}
+    error = world.store.snapshots[snapshot.id].error
+    assert error is not None
+    assert (error.code, "outside the Hub" in error.message) == ("SNAPSHOT_FAILED", False)
+    event = world.store.events[-1]
+    assert (event.what, event.result) == ("SnapshotFailed", "SNAPSHOT_FAILED")
+
+
+def test_a_snapshot_of_another_disk_with_the_name_of_a_ready_one_is_not_taken_for_it(
+    world: World,
+) -> None:
+    """The record's own is gone. The other keeps its labels, and is not deleted."""
+    snapshot = a_kept_snapshot(world)
+    name = snapshot.place.name
+    world.machines.delete_snapshot_by_hand(name)
+    other = world.ready("bob", "two")
+    world.machines.make_snapshot_by_hand(name, Place(other.zone, other.disk_name), {"hub": "other"})
+    assert reconcile(world).done == {"SnapshotLost": [snapshot.id]}
+    grow_old(world)
+    assert reconcile(world).done == {}
+    found = world.machines.peek_snapshot(name)
+    assert found is not None
+    assert (found.labels, deleted(world)) == ({"hub": "other"}, [])
+
+
 @pytest.mark.parametrize("state", [SnapshotState.UPLOADING, SnapshotState.DELETING])
 def test_what_becomes_of_other_snapshots_is_left_to_their_jobs(
     world: World, state: SnapshotState

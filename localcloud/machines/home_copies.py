@@ -2,6 +2,10 @@
 
 What is created, changed or removed meanwhile is in the copy as it was at some moment of copying, or
 is not in it. Programs are not stopped for it.
+
+Every name is looked up in an open folder, and every folder is opened in the one that it is in. So a
+folder that becomes a symbolic link meanwhile leads nowhere, and a path may be longer than the
+kernel takes at once. Only the current folder is open: folders may be as deep as they like.
 """
 
 from __future__ import annotations
@@ -9,15 +13,24 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _LOG = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1024 * 1024
 _SPECIAL = frozenset({stat.S_IFIFO, stat.S_IFSOCK})
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # or something else by now
+# The file system has no such attribute, or not for this user.
+_NO_ATTRIBUTE = frozenset({errno.ENOTSUP, errno.ENODATA, errno.EINVAL, errno.EPERM, errno.EACCES})
 
 
 class GivenUpError(Exception):
@@ -48,6 +61,33 @@ def copy_home(source: Path, target: Path, is_given_up: Callable[[], bool]) -> in
     return _Copying(source, target, is_given_up).copy()
 
 
+class _Attributes(NamedTuple):
+    """What is kept of an entry besides its content: mode, times, extended attributes."""
+
+    status: os.stat_result
+    extended: dict[str, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Folder:
+    """A folder that is being copied. The home has no parent, and no name."""
+
+    name: str
+    parent: _Folder | None
+    attributes: _Attributes
+    waiting: list[str]  # the folders in it that are still to be copied
+
+    @property
+    def names(self) -> list[str]:
+        """The names that lead from the home to it."""
+        names: list[str] = []
+        folder = self
+        while folder.parent is not None:
+            names.append(folder.name)
+            folder = folder.parent
+        return names[::-1]
+
+
 class _Copying:
     """One copy under way."""
 
@@ -55,91 +95,171 @@ class _Copying:
         self._source = source
         self._target = target
         self._is_given_up = is_given_up
-        self._hard_links: dict[tuple[int, int], Path] = {}
+        # Where in the copy the first link to a file is.
+        self._hard_links: dict[tuple[int, int], tuple[_Folder, str]] = {}
         self._bytes = 0
+        # The current folder, open: -1 if it is not, as when somebody has moved the source away.
+        self._reading = self._writing = -1
 
     def copy(self) -> int:
         self._target.mkdir(mode=0o700, parents=True)
-        folders = [(self._source, self._target)]
-        for source, target in folders:  # it grows
-            folders.extend(self._copy_entries(source, target))
-        # Last, and the deepest first: a folder may be write-protected, and every entry that is made
-        # in it changes its time.
-        for source, target in reversed(folders):
-            _copy_attributes(source, target)
+        with _opened(self._source) as self._home, _opened(self._target) as self._copy:
+            try:
+                self._go_to(_walk(self._home, ()), _walk(self._copy, ()))
+                folder: _Folder | None = self._copy_entries("", None)
+                while folder is not None:
+                    if folder.waiting:
+                        folder = self._enter(folder, folder.waiting.pop())
+                    else:
+                        folder = self._leave(folder)
+            finally:
+                self._go_to(-1, -1)
         return self._bytes
 
-    def _copy_entries(self, source: Path, target: Path) -> list[tuple[Path, Path]]:
-        """Copy what is in a folder, and return the folders in it, which are empty yet."""
+    def _go_to(self, reading: int, writing: int) -> None:
+        """Close the current folder, and make another one the current one."""
+        for opened in (self._reading, self._writing):
+            if opened >= 0:
+                os.close(opened)
+        self._reading, self._writing = reading, writing
+
+    def _enter(self, parent: _Folder, name: str) -> _Folder:
+        """Begin to copy a folder in the current one, and return which one is current then."""
         try:
-            names = _names_in(source)
+            status = os.stat(name, dir_fd=self._reading, follow_symlinks=False)
+            reading = os.open(name, _FOLDER, dir_fd=self._reading)
         except OSError as error:
-            _left_out(source, error)
-            return []
-        folders = []
-        for name in names:
+            self._left_out(parent, name, error)
+            if error.errno not in _GONE:  # it may not be read, so what is in it is left out
+                os.mkdir(name, 0o700, dir_fd=self._writing)
+                self._give_unopened(parent, name, status)
+            return parent
+        try:
+            os.mkdir(name, 0o700, dir_fd=self._writing)
+            writing = os.open(name, _FOLDER, dir_fd=self._writing)
+        except OSError:
+            os.close(reading)
+            raise
+        self._go_to(reading, writing)
+        return self._copy_entries(name, parent)
+
+    def _leave(self, folder: _Folder) -> _Folder | None:
+        """End with the current folder, and return the one that it is in."""
+        parent = folder.parent
+        # Before its mode may forbid that.
+        writing = -1 if parent is None else os.open("..", _FOLDER, dir_fd=self._writing)
+        # Last: a folder may be write-protected, and each entry that is made in it changes its time.
+        self._give(folder, "", self._writing, folder.attributes)
+        self._go_to(-1 if parent is None else self._found_again(parent), writing)
+        if parent is not None and self._reading < 0:
+            parent.waiting.clear()
+        return parent
+
+    def _found_again(self, folder: _Folder) -> int:
+        """Open a folder that was left for one in it; return -1 if it is not there any more."""
+        ways: list[tuple[int, Sequence[str]]] = [(self._home, folder.names)]
+        if self._reading >= 0:  # mostly it is where it was
+            ways.insert(0, (self._reading, ("..",)))
+        for start, names in ways:
+            try:
+                opened = _walk(start, names)
+            except OSError:
+                continue
+            if os.path.samestat(os.fstat(opened), folder.attributes.status):
+                return opened
+            os.close(opened)
+        return -1
+
+    def _copy_entries(self, name: str, parent: _Folder | None) -> _Folder:
+        """Copy what is in the current folder, except for the folders in it."""
+        folder = _Folder(name, parent, _attributes_of(self._reading), [])
+        try:
+            with os.scandir(self._reading) as entries:
+                names = [entry.name for entry in entries]
+        except OSError as error:
+            self._left_out(folder, "", error)
+            return folder
+        for each in names:
             if self._is_given_up():
                 raise GivenUpError
-            if self._copy_entry(source / name, target / name):
-                folders.append((source / name, target / name))
-        return folders
+            if self._copy_entry(folder, each):
+                folder.waiting.append(each)
+        return folder
 
-    def _copy_entry(self, source: Path, target: Path) -> bool:
-        """Copy one entry, and return whether it is a folder."""
+    def _copy_entry(self, folder: _Folder, name: str) -> bool:
+        """Copy one entry, except for a folder, and return whether it is one."""
         try:
-            status = source.lstat()
+            status = os.stat(name, dir_fd=self._reading, follow_symlinks=False)
         except OSError as error:
-            _left_out(source, error)
+            self._left_out(folder, name, error)
             return False
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
-            target.mkdir(mode=0o700)
             return True
         known = (status.st_dev, status.st_ino)
         if earlier := self._hard_links.get(known):
-            os.link(earlier, target, follow_symlinks=False)
+            self._link(*earlier, name)
             return False
         if kind == stat.S_IFREG:
-            made = self._copy_file(source, target)
+            made = self._copy_file(folder, name)
         elif kind == stat.S_IFLNK:
-            made = self._copy_link(source, target)
+            made = self._copy_link(folder, name)
         else:
-            made = kind in _SPECIAL
-            if made:
-                os.mknod(target, kind | 0o600)
-        if made:
-            _copy_attributes(source, target)
-            if status.st_nlink > 1:
-                self._hard_links[known] = target
+            made = kind in _SPECIAL and self._copy_special(folder, name, kind)
+        if made and kind != stat.S_IFREG:
+            self._give_unopened(folder, name, status)
+        if made and status.st_nlink > 1:
+            self._hard_links[known] = (folder, name)
         return False
 
-    def _copy_link(self, source: Path, target: Path) -> bool:
+    def _link(self, folder: _Folder, name: str, new: str) -> None:
+        """Make a hard link in the current folder of the copy to what is in another one of it."""
+        there = _walk(self._copy, folder.names)
         try:
-            to = source.readlink()
+            os.link(name, new, src_dir_fd=there, dst_dir_fd=self._writing, follow_symlinks=False)
+        finally:
+            os.close(there)
+
+    def _copy_link(self, folder: _Folder, name: str) -> bool:
+        try:
+            to = os.readlink(name, dir_fd=self._reading)
+            path = Path(to)
+            if path.is_absolute() and path.is_relative_to(self._source):
+                to = str(self._target / path.relative_to(self._source))
+            os.symlink(to, name, dir_fd=self._writing)
         except OSError as error:
-            _left_out(source, error)
+            # The path within the copy may be too long for a link.
+            if error.errno not in _GONE | {errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES}:
+                raise
+            self._left_out(folder, name, error)
             return False
-        if to.is_absolute() and to.is_relative_to(self._source):
-            to = self._target / to.relative_to(self._source)
-        target.symlink_to(to)
         return True
 
-    def _copy_file(self, source: Path, target: Path) -> bool:
-        """Copy the content of a file, up to the size that it has now. Holes stay holes."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    def _copy_special(self, folder: _Folder, name: str, kind: int) -> bool:
+        """Make a pipe or socket. macOS may not let everybody do that."""
         try:
-            reading = os.open(source, flags)
+            os.mknod(name, kind | 0o600, dir_fd=self._writing)
+        except (NotImplementedError, PermissionError) as error:
+            self._left_out(folder, name, error)
+            return False
+        return True
+
+    def _copy_file(self, folder: _Folder, name: str) -> bool:
+        """Copy the content of a file, up to the size that it has now. Holes stay holes."""
+        try:
+            reading = os.open(name, _FILE, dir_fd=self._reading)
         except OSError as error:
-            _left_out(source, error)
+            self._left_out(folder, name, error)
             return False
         try:
             status = os.fstat(reading)
             if not stat.S_ISREG(status.st_mode):  # it was replaced
                 return False
-            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            writing = os.open(name, _NEW_FILE, 0o600, dir_fd=self._writing)
             try:
                 os.ftruncate(writing, status.st_size)
                 self._copy_content(reading, writing, status.st_size)
+                self._give(folder, name, writing, _attributes_of(reading))
             finally:
                 os.close(writing)
         finally:
@@ -165,15 +285,86 @@ class _Copying:
                 at += _write(writing, data, at)
                 self._bytes += len(data)
 
+    def _give(self, folder: _Folder, name: str, opened: int, attributes: _Attributes) -> None:
+        """Give attributes to what is open in the copy."""
+        status = attributes.status
+        try:
+            os.utime(opened, ns=(status.st_atime_ns, status.st_mtime_ns))
+            _extend(opened, attributes.extended)
+            os.chmod(opened, stat.S_IMODE(status.st_mode))
+        except OSError as error:
+            self._left_out(folder, name, error)
 
-def _names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, which is not a symbolic link."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _give_unopened(self, folder: _Folder, name: str, status: os.stat_result) -> None:
+        """Give its attributes to an entry in the current folder that cannot be opened."""
+        times = (status.st_atime_ns, status.st_mtime_ns)
+        try:
+            os.utime(name, ns=times, dir_fd=self._writing, follow_symlinks=False)
+            extended = _extended_of(f"/proc/self/fd/{self._reading}/{name}")
+            _extend(f"/proc/self/fd/{self._writing}/{name}", extended)
+            if not stat.S_ISLNK(status.st_mode):
+                os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=self._writing)
+        except OSError as error:
+            self._left_out(folder, name, error)
+
+    def _left_out(self, folder: _Folder, name: str, error: Exception) -> None:
+        """Say what is not in the copy, unless it is gone."""
+        if not isinstance(error, OSError) or error.errno not in _GONE:
+            path = "/".join([str(self._source), *folder.names, *([name] if name else [])])
+            _LOG.warning("not copied: %s: %s", path, getattr(error, "strerror", None) or error)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    opened = os.open(folder, _FOLDER)
     try:
-        with os.scandir(opened) as entries:
-            return [entry.name for entry in entries]
+        yield opened
     finally:
         os.close(opened)
+
+
+def _walk(start: int, names: Sequence[str]) -> int:
+    """Open a folder, from an open one by one name after the other."""
+    opened = os.dup(start)
+    for name in names:
+        outer = opened
+        try:
+            opened = os.open(name, _FOLDER, dir_fd=outer)
+        finally:
+            os.close(outer)
+    return opened
+
+
+def _attributes_of(opened: int) -> _Attributes:
+    return _Attributes(os.fstat(opened), _extended_of(opened))
+
+
+def _extended_of(entry: int | str) -> dict[str, bytes]:
+    """Return the extended attributes of an open entry, or of the one at a path. Linux only."""
+    found: dict[str, bytes] = {}
+    if sys.platform == "linux":
+        follows = isinstance(entry, int)
+        with _if_there_are_any():
+            for name in os.listxattr(entry, follow_symlinks=follows):
+                with _if_there_are_any():
+                    found[name] = os.getxattr(entry, name, follow_symlinks=follows)
+    return found
+
+
+def _extend(entry: int | str, extended: dict[str, bytes]) -> None:
+    if sys.platform == "linux":
+        for name, value in extended.items():
+            with _if_there_are_any():
+                os.setxattr(entry, name, value, follow_symlinks=isinstance(entry, int))
+
+
+@contextmanager
+def _if_there_are_any() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTE:
+            raise
 
 
 def _write(writing: int, data: bytes, at: int) -> int:
@@ -182,17 +373,3 @@ def _write(writing: int, data: bytes, at: int) -> int:
         written = os.pwrite(writing, rest, at)
         rest, at = rest[written:], at + written
     return len(data)
-
-
-def _copy_attributes(source: Path, target: Path) -> None:
-    """Copy mode, times and extended attributes, as far as the source still exists."""
-    try:
-        shutil.copystat(source, target, follow_symlinks=False)
-    except OSError as error:
-        _left_out(source, error)
-
-
-def _left_out(path: Path, error: OSError) -> None:
-    """Say what is not in a copy, unless it is gone."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        _LOG.warning("not copied: %s: %s", path, error.strerror)

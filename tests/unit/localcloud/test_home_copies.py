@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import shutil
 import socket
 import stat
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +132,145 @@ def test_pipes_and_sockets_are_copied_without_being_opened(
 
     assert stat.S_ISFIFO((copy / "pipe").lstat().st_mode)
     assert stat.S_ISSOCK((copy / "socket").lstat().st_mode)
+
+
+@pytest.mark.parametrize("question", range(1, 8))
+def test_a_folder_that_becomes_a_link_lets_nothing_in(
+    home: Path, tmp_path: Path, question: int
+) -> None:
+    """Whenever that is: the copy has what was in it, or nothing."""
+    outside = tmp_path / "outside"
+    (outside / "b").mkdir(parents=True)
+    for name in ("key", "b/key"):
+        (outside / name).write_text("of somebody else")
+    (home / "a" / "b").mkdir(parents=True)
+    for name in ("key", "b/key", "b/own"):
+        (home / "a" / name).write_text("mine")
+    asked = 0
+
+    def is_given_up() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == question:
+            (home / "a").rename(home / "c")
+            (home / "a").symlink_to(outside)
+        return False
+
+    copy_home(home, tmp_path / "copy", is_given_up)
+
+    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert {path.read_text() for path in files} <= {"mine"}
+
+
+def test_what_is_beside_a_folder_that_is_moved_or_removed_is_copied(
+    home: Path, tmp_path: Path
+) -> None:
+    """The way back from it leads elsewhere, or nowhere."""
+    names = [f"{number}" for number in range(6)]
+    for name in names:
+        (home / "a" / name).mkdir(parents=True)
+        (home / "a" / name / "file").write_text("mine")
+    (home / "elsewhere").mkdir()
+    left: list[str] = []
+
+    def is_given_up() -> bool:
+        for name in names:
+            if (copy / "a" / name).exists() and name not in left:
+                left.append(name)
+                if len(left) % 2:
+                    (home / "a" / name).rename(home / "elsewhere" / name)
+                else:
+                    shutil.rmtree(home / "a" / name)
+        return False
+
+    copy = tmp_path / "copy"
+    copy_home(home, copy, is_given_up)
+
+    assert sorted(path.name for path in (copy / "a").iterdir()) == names
+
+
+def test_paths_longer_than_the_kernel_takes_are_copied(
+    home: Path, copied: Callable[[], Path]
+) -> None:
+    """With links of both kinds, modes and times, and more folders than a process may have open."""
+    with _innermost(home, make=True) as folder:
+        _write_file(folder, "file")
+        os.link("file", "hard", src_dir_fd=folder, dst_dir_fd=folder)
+        os.symlink("file", "link", dir_fd=folder)
+        os.utime("link", ns=(1, 2), dir_fd=folder, follow_symlinks=False)
+        os.mkfifo("pipe", 0o620, dir_fd=folder)
+        os.utime("file", ns=(1, 2), dir_fd=folder)
+        os.chmod("file", 0o440, dir_fd=folder)
+    before = len(list(Path("/dev/fd").iterdir()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 30, hard))
+    try:
+        copy = copied()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    with _innermost(copy) as folder:
+        status = os.stat("file", dir_fd=folder)
+        assert (status.st_nlink, status.st_mtime_ns, status.st_size) == (2, 2, 4)
+        assert stat.S_IMODE(status.st_mode) == 0o440
+        assert os.path.samestat(os.stat("hard", dir_fd=folder), status)
+        assert os.readlink("link", dir_fd=folder) == "file"
+        assert os.stat("link", dir_fd=folder, follow_symlinks=False).st_mtime_ns == 2
+        assert stat.S_ISFIFO(os.stat("pipe", dir_fd=folder).st_mode)
+
+
+@contextmanager
+def _innermost(folder: Path, *, make: bool = False) -> Iterator[int]:
+    """Open the innermost of a hundred folders in each other, to which no path leads."""
+    inner = os.open(folder, os.O_RDONLY)
+    for _ in range(100):
+        if make:
+            os.mkdir("d" * 200, dir_fd=inner)
+        outer, inner = inner, os.open("d" * 200, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    yield inner
+    os.close(inner)
+
+
+def _write_file(folder: int, name: str) -> None:
+    opened = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=folder)
+    os.write(opened, b"mine")
+    os.close(opened)
+
+
+@pytest.mark.parametrize("length", range(4088, 4096))
+def test_a_path_as_long_as_the_kernel_takes_does_not_stop_a_copy(
+    home: Path, copied: Callable[[], Path], length: int
+) -> None:
+    """The copy's own folder may have a longer path, and then so has every file in it."""
+    path = str(home)
+    while length - len(path) > 300:
+        path += "/" + "d" * 200
+    Path(path).mkdir(parents=True)
+    path += "/" + "e" * ((length - len(path)) // 2 - 1)
+    Path(path).mkdir()
+    path += "/" + "f" * (length - len(path) - 1)
+    Path(path).write_text("mine")
+    (home / "link").symlink_to(path)
+
+    copy = copied()
+
+    assert sum(len(files) for _, _, files, _ in os.fwalk(copy)) in (1, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Python knows extended attributes of Linux")
+def test_extended_attributes_are_copied(home: Path, copied: Callable[[], Path]) -> None:
+    """Of files and folders, also of what is write-protected."""
+    (home / "folder").mkdir()
+    (home / "file").write_text("mine")
+    for name in ("folder", "file"):
+        os.setxattr(home / name, "user.said", name.encode())
+        (home / name).chmod(0o500)
+
+    copy = copied()
+
+    for name in ("folder", "file"):
+        assert os.getxattr(copy / name, "user.said") == name.encode()
 
 
 def test_a_home_that_does_not_exist_has_no_copy(tmp_path: Path) -> None:

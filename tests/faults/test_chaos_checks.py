@@ -330,6 +330,17 @@ def test_a_start_may_replace_a_machine_that_cannot_be_used(histories: Histories)
     ]
 
 
+@pytest.mark.parametrize(("count", "complaints"), [(1, 1), (2, 0)])
+def test_two_snapshots_may_have_replaced_the_reason_why_a_stop_has_no_effect(
+    histories: Histories, count: int, complaints: int
+) -> None:
+    """That of the first one, which failed, came in its place, and went with the second one."""
+    accept_a_stop_that_has_no_effect(histories)
+    path = f"/workspaces/{FIRST}/snapshots"
+    histories.requests.extend(request(60 + n, "POST", path, 202) for n in range(count))
+    assert len(histories.untrue_answers()) == complaints
+
+
 _STORED = ("CREATING", "UPLOADING", "READY")
 
 

@@ -478,7 +478,7 @@ def _acts(
     begins = ws.operation is None or (
         ws.operation.phase in FIRST_PHASES and ws.operation.failure is None
     )
-    if ws.home_source is not None:
+    if ws.home_source is not None and _may_read_source(world, ws):
         name = ws.home_source.resource_name
         yield f"{TOUCHED}source deleted", lambda w: w.machines.delete_snapshot_by_hand(name)
     if begins and ws.home_disk is not None and ws.error is None:
@@ -511,6 +511,15 @@ def _acts(
             "reports that its home is missing",
             _reporting(machine.report(ReportEvent.FAILED, "DISK_MISSING", "None.")),
         )
+
+
+def _may_read_source(world: World, ws: Workspace) -> bool:
+    """Say whether the home may yet be made from its snapshot: it is not there, or may be deleted.
+
+    Otherwise it does not matter whether the snapshot is there.
+    """
+    creates = ws.operation is not None and ws.operation.kind is OperationKind.CREATE
+    return creates or world.machines.peek_disk(_home(ws)) is None
 
 
 def _touch_all(

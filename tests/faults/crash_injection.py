@@ -21,7 +21,7 @@ MOMENTS = ("before", "after")
 FETCH_KEYS = "GET /keys"  # each process makes this call once; it changes nothing
 _HOOK = Path(__file__).with_name("hook") / "sitecustomize.py"
 _COMPUTE_PREFIX = re.compile(r"/compute/v1/projects/[^/]+/(zones/[^/]+/)?")
-_RESOURCE_NAME = re.compile(r"(instances|disks|operations)/[^/]+")
+_RESOURCE_NAME = re.compile(r"(instances|disks|operations|snapshots)/[^/]+")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

@@ -12,6 +12,7 @@ import random
 import signal
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -253,16 +254,17 @@ class CrashHarness:
         disks = by_workspace(in_compute(self.cloud, "disks", ""))
         snapshots = by_workspace(snapshots_in_compute(self.cloud))
         owners = self.records.owners()
+        states: dict[str, list[str]] = defaultdict(list)
+        for each in self.records.snapshots().values():
+            states[each["workspace_id"]].append(each["state"])
         return [
             self._outcome(run, machines, disks, owners)
             | {
                 "snapshots": sum(len(snapshots[each]) for each in self._ids(run)),
+                "recorded": [state for each in self._ids(run) for state in states[each]],
             }
             for run in runs
         ]
-
-    def _snapshots_of(self, run: ScenarioRun) -> list[dict[str, Any]]:
-        return by_workspace(snapshots_in_compute(self.cloud))[run.workspace["id"]]
 
     def _ids(self, run: ScenarioRun) -> set[str]:
         return {ws["id"] for ws in [*run.person.workspaces(), run.workspace] if ws}
@@ -366,7 +368,7 @@ class CrashHarness:
         """Wait until a run is over; or, if so asked, until its process was killed."""
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not self._is_over(run) and time.monotonic() < deadline:
-            if until_crash and run.plan.crashed_at:
+            if run.plan.crashed_at and (until_crash or self._has_ended(run)):
                 return
             if until_crash:
                 self._restart_function(run)  # another run's request may have been the first one
@@ -375,17 +377,19 @@ class CrashHarness:
     def _is_over(self, run: ScenarioRun) -> bool:
         """Say whether a run has its final status, or does not advance without ``reconcile``.
 
-        A look is no operation: only its result can be seen, not that it is under way.
+        A look is no operation: only its result can be seen, not that it is under way. A snapshot
+        has jobs of its own.
         """
         record = self.records.workspace(run.workspace["id"])
-        due_at = record.get("attend_at")
-        if run.point is None and run.definition.snapshot_first and self._snapshots_of(run):
-            return False  # deleted by jobs of their own
-        ended = (
+        snapshots = list(self.records.snapshots(run.workspace["id"]).values())
+        due = [each["attend_at"] for each in (record, *snapshots) if each.get("attend_at")]
+        settled = self._has_ended(run) and not any(each.get("attend_at") for each in snapshots)
+        return settled or (run.point is not None and any(at < datetime.now(UTC) for at in due))
+
+    def _has_ended(self, run: ScenarioRun) -> bool:
+        record = self.records.workspace(run.workspace["id"])
+        return (
             record.get("operation") is None and record.get("status") == run.definition.final_status
-        )
-        return ended or (
-            run.point is not None and due_at is not None and due_at < datetime.now(UTC)
         )
 
 

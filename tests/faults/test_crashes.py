@@ -106,6 +106,7 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(harness: Crash
         "disks": [],
         "held": [],
         "snapshots": 0,
+        "recorded": [],
     }
 
     deadline = time.monotonic() + 240

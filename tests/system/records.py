@@ -76,9 +76,11 @@ class Records:
             with contextlib.suppress(FailedPrecondition):
                 document.update({"operation.deadline_at": now, "attend_at": now}, option=unchanged)
 
-    def snapshots(self) -> dict[str, dict[str, Any]]:
-        """Return the documents of all snapshots, by id."""
-        documents = self._client.collection("snapshots").stream()
+    def snapshots(self, workspace_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the documents of a workspace's snapshots by id; None: of all workspaces."""
+        found = self._client.collection("snapshots")
+        mine = FieldFilter("workspace_id", "==", workspace_id)
+        documents = found.stream() if workspace_id is None else found.where(filter=mine).stream()
         return {document.id: document.to_dict() or {} for document in documents}
 
     def hasten_snapshot(self, snapshot_id: str, *, if_later_than: timedelta) -> None:

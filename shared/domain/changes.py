@@ -155,10 +155,21 @@ def finish(
             last_connected_at=max(now, workspace.last_connected_at),
             last_activity=Activity.STARTED,
             kept_awake_since=None,
-            home_disk=HomeDisk(workspace.disk_name, workspace.zone),
-            home_source=None,
         )
+        ended = with_home(replace(ended, home_disk=None))
     return Updated(attended(ended, now), event)
+
+
+def with_home(workspace: Workspace) -> Workspace:
+    """Return the workspace with its home disk recorded, if none is.
+
+    From then on the disk may hold somebody's work: it binds the workspace to its zone, and nothing
+    is made in its place.
+    """
+    if workspace.home_disk is not None:
+        return workspace
+    home = HomeDisk(workspace.disk_name, workspace.zone)
+    return replace(workspace, home_disk=home, home_source=None)
 
 
 def _running_since(workspace: Workspace) -> datetime | None:

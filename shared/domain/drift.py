@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from shared.domain.changes import Note, Updated, without_memory
+from shared.domain.changes import Note, Updated, with_home, without_memory
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.machine_access import attends_at
 from shared.domain.policy import Policy
@@ -206,16 +206,13 @@ def _found(
 def _followed(workspace: Workspace, observation: Observation, now: datetime) -> Workspace:
     """Return the record with a settled observation in it."""
     asleep = observation.status is Status.SUSPENDED
-    home = workspace.home_disk
-    if observation.status is Status.READY and home is None:
-        home = HomeDisk(workspace.disk_name, workspace.zone)  # from here on people can work in it
+    if observation.status is Status.READY:
+        workspace = with_home(workspace)  # from here on people can work in it
     because = workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE
     followed = replace(
         workspace,
         status=observation.status,
         machine_running=observation.machine_running,
-        home_disk=home,
-        home_source=workspace.home_source if home is None else None,
         error=observation.problem,
         attend_at=None,
         suspended_at=(workspace.suspended_at or now) if asleep else None,
@@ -254,9 +251,10 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
 def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
     """Return the workspace with its machine's id, type and interval, and notes of what changed.
 
-    If no machine is recorded, the workspace wants a new one, and the present one says nothing about
-    it.
+    A home on which the machine has booted is recorded, whatever has failed since. If no machine is
+    recorded, the workspace wants a new one, and the present one says nothing more about it.
     """
+    workspace = with_used_home(workspace, instance)
     if workspace.instance_id is None:
         return workspace, ()
     notes: tuple[Note, ...] = ()
@@ -278,6 +276,13 @@ def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple
         machine_made_at=workspace.machine_made_at or instance.created_at,
     )
     return known, notes
+
+
+def with_used_home(workspace: Workspace, instance: Instance | None) -> Workspace:
+    """Return the workspace with its home disk recorded if a machine has booted on it."""
+    booted = observed_state(instance) not in {ObservedState.ABSENT, ObservedState.BOOTING}
+    used = instance is not None and booted and workspace.disk_name in instance.disks
+    return with_home(workspace) if used else workspace
 
 
 def with_interval_of(workspace: Workspace, instance: Instance | None) -> Workspace:

@@ -21,7 +21,7 @@ class Deadlines:
     start: timedelta = timedelta(minutes=10)
     stop: timedelta = timedelta(minutes=10)
     delete: timedelta = timedelta(minutes=30)
-    snapshot: timedelta = timedelta(minutes=10)
+    snapshot: timedelta = timedelta(minutes=5)
 
     def of(self, kind: OperationKind) -> timedelta:
         """Return the time that an operation of this kind may take."""

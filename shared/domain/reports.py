@@ -27,7 +27,7 @@ from enum import StrEnum
 
 from shared.domain.access import MachineIdentity, authorize_report
 from shared.domain.boot_codes import DISK_MISSING, believed_code, is_of_a_machine
-from shared.domain.changes import Updated, due_look_job, finish, without_memory
+from shared.domain.changes import Updated, due_look_job, finish, with_home, without_memory
 from shared.domain.errors import (
     ReportNotTakenError,
     TooManyRequestsError,
@@ -264,10 +264,13 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         return _failed_meanwhile(workspace, problem, now)
     if operation.failure is not None or operation.phase not in _BOOTING:
         raise _not_awaited(operation)
+    starts = operation.kind is OperationKind.START
     step = Step(workspace=workspace, operation=operation, now=now, policy=policy)
-    may_remake = operation.kind is OperationKind.START and not operation.remade
-    if report.code == DISK_MISSING and may_remake:
-        return remake(step, problem.message)
+    if report.code == DISK_MISSING:
+        may_remake = starts and not operation.remade
+        return remake(step, problem.message) if may_remake else fail(step, problem)
+    if starts:  # it has booted on its home
+        step = replace(step, workspace=with_home(workspace))
     return fail(step, problem)
 
 

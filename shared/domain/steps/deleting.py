@@ -54,7 +54,8 @@ def go_on_without_machine(step: Step) -> Updated:
     operation = step.operation
     if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
         return follow_machine(step, Phase.DELETE_INSTANCE)
-    leaves_zone = step.workspace.zone in operation.zones_tried
+    unused = step.workspace.home_disk is None
+    leaves_zone = unused and step.workspace.zone in operation.zones_tried
     if operation.kind is OperationKind.START and operation.failure is None and not leaves_zone:
         return boot_new(step)
     return Go(Phase.DELETE_DISK)(step)

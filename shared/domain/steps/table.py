@@ -7,8 +7,8 @@ decides before a step's one call of Compute, ``record_outcome`` after it.
 
 from dataclasses import replace
 
-from shared.domain.changes import Forgotten, Note, Updated, without_memory
-from shared.domain.drift import ObservedState, observed_state
+from shared.domain.changes import Forgotten, Note, Updated, with_home, without_memory
+from shared.domain.drift import ObservedState, observed_state, with_used_home
 from shared.domain.instance import (
     Command,
     CreateSnapshot,
@@ -78,7 +78,7 @@ from shared.domain.steps.stopping import (
     suspend,
     suspend_once_more,
 )
-from shared.domain.workspace import HomeDisk, OperationKind, Phase, Workspace
+from shared.domain.workspace import OperationKind, Phase, Workspace
 
 _WAIT = Wait()
 _REPORT = WaitForReport()
@@ -163,11 +163,23 @@ def plan(step: Step) -> Decision:
     A job may come after the deadline. What has succeeded by then is taken; any other operation
     ends.
     """
+    step = _with_used_home(step)
     decision = _decide(step)
     in_time = step.now < step.operation.deadline_at
     if in_time or _ends(decision) or _nears_the_end(step, decision):
         return decision
     return overdue(step)
+
+
+def _with_used_home(step: Step) -> Step:
+    """Return the step with the home recorded, if the machine of a START has booted on it.
+
+    From then on it may hold somebody's work, however the START ends. What a CREATE has made is
+    nobody's before it is READY: if it fails, it deletes all of it.
+    """
+    if step.operation.kind is not OperationKind.START:
+        return step
+    return replace(step, workspace=with_used_home(step.workspace, step.inputs.instance))
 
 
 def move_of(step: Step) -> Move:
@@ -177,6 +189,8 @@ def move_of(step: Step) -> Move:
         return SNAPSHOT_TABLE[phase, observed_snapshot(step)]
     if phase not in DISK_PHASES:
         return TABLE[phase, observed_state(inputs.instance)]
+    if step.operation.kind is OperationKind.START and step.workspace.home_disk is not None:
+        return _SURVEY  # somebody has booted a machine on what was to be deleted
     if inputs.instance is not None:  # made by a worker of a superseded operation, after the look
         return _DELETE
     if inputs.elsewhere:
@@ -222,7 +236,7 @@ def _nears_the_end(step: Step, decision: Decision) -> bool:
 
 def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Updated:
     """Record what became of a planned call: the operation that Compute started, or a refusal."""
-    step = replace(step, workspace=_keeping_home(step, call.command))
+    step = _keeping_home(_with_used_home(step), call.command)
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
     if isinstance(call.command, CreateSnapshot):
@@ -235,19 +249,15 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
     return replace(moved, notes=(*call.notes, *notes))
 
 
-def _keeping_home(step: Step, command: Command) -> Workspace:
-    """Return the workspace with its home recorded, if a START attaches one.
+def _keeping_home(step: Step, command: Command) -> Step:
+    """Return the step with the home recorded, if a START attaches one.
 
-    It may hold somebody's work, so it binds the workspace to its zone. One that is made from a
-    snapshot is recorded once it is READY: until then it may fail, and then it is made again.
+    Somebody may have used it, so it binds the workspace to its zone.
     """
-    workspace = step.workspace
     attaches = isinstance(command, InsertInstance) and command.attach_home
-    starts = step.operation.kind is OperationKind.START
-    if attaches and starts and workspace.home_disk is None and workspace.home_source is None:
-        home = HomeDisk(workspace.disk_name, workspace.zone)
-        return replace(workspace, home_disk=home)
-    return workspace
+    if not attaches or step.operation.kind is not OperationKind.START:
+        return step
+    return replace(step, workspace=with_home(step.workspace))
 
 
 def _after_call(

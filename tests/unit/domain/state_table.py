@@ -68,6 +68,8 @@ def situation(
     operation = an_operation(kind, phase, failure=A_PROBLEM if failed else None)
     status = Status.PROVISIONING if kind is OperationKind.CREATE else Status.READY
     workspace = a_workspace(status, operation)
+    if kind is OperationKind.START and phase in steps.DISK_TABLE:
+        workspace = replace(workspace, home_disk=None)  # only then is there a disk to delete
     return replace(workspace, ready_generation=workspace.generation if memory_is_ready else None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.domain.changes import Updated
 from shared.domain.errors import (
     HubError,
     IdempotencyKeyReusedError,
@@ -20,10 +21,11 @@ from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.owner_limits import Key
 from shared.domain.ownership import labels_of
 from shared.domain.snapshots import Snapshot, SnapshotState
-from shared.domain.workspace import Metadata, Status, Workspace
+from shared.domain.steps import Step, StepInput, plan
+from shared.domain.workspace import Metadata, OperationKind, Phase, Status, Workspace
 from shared.usecases.create_workspace import create_workspace, dry_run_create
 from tests.fakes.machines import INSTALLATION, GuestMishap, Mishap, fault
-from tests.fakes.records import A_PROBLEM, a_snapshot
+from tests.fakes.records import A_PROBLEM, a_snapshot, an_instance, an_operation
 from tests.fakes.world import World, actor, place_of, requested_as
 
 ZONES = ("us-west1-a", "us-west1-b")
@@ -256,7 +258,7 @@ def test_a_start_with_another_machine_keeps_the_source(forks: Forks, machine: Ne
 
 
 def test_a_home_that_a_failed_create_could_not_delete_is_used_by_a_start(forks: Forks) -> None:
-    """It may still fail, so the source stays until somebody can work in it."""
+    """Somebody may have worked in it, so nothing is made in its place any more."""
     forks.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
     fork = forks.failed()
     forks.world.machines.calm()
@@ -264,7 +266,8 @@ def test_a_home_that_a_failed_create_could_not_delete_is_used_by_a_start(forks: 
     forks.world.start("alice", fork.id, NewMachine(rebuild=True))
     forks.world.run(lambda: place_of(fork) not in forks.world.machines.instances)
     forks.world.run(lambda: place_of(fork) in forks.world.machines.instances)
-    assert forks.recorded(fork).home_source is not None
+    assert forks.recorded(fork).home_source is None
+    assert forks.recorded(fork).home_disk is not None
     calls = [command for command, _ in forks.world.machines.calls]
     insert = [each for each in calls if isinstance(each, InsertInstance)][-1]
     assert (insert.attach_home, insert.home_snapshot) == (True, None)
@@ -272,6 +275,126 @@ def test_a_home_that_a_failed_create_could_not_delete_is_used_by_a_start(forks: 
     fork = forks.recorded(fork)
     assert (fork.status, fork.home_source) == (Status.READY, None)
     assert forks.content(fork) == WORK
+
+
+DAYS_OF_WORK = "three days of work"
+
+
+def never_ready(forks: Forks) -> Workspace:
+    """Return a fork whose CREATE has failed, and then a START, whose machine has booted."""
+    failed = forks.failed()
+    forks.world.machines.script_boot(GuestMishap.NEVER_READY)
+    return forks.start(failed)
+
+
+def fails_late(forks: Forks) -> Workspace:
+    """Return a fork whose CREATE has failed, and then a START, since its machine said so."""
+    failed = forks.failed()
+    forks.world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+    return forks.start(failed)
+
+
+def left_behind(forks: Forks) -> Workspace:
+    """Return a fork whose CREATE has failed and could not delete its machine; a look sees that."""
+    forks.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    failed = forks.failed()
+    forks.world.machines.calm()
+    forks.world.pass_time(timedelta(minutes=5))
+    forks.world.look(failed)
+    return forks.recorded(failed)
+
+
+_USED = pytest.mark.parametrize("used", [never_ready, fails_late, left_behind])
+
+
+@_USED
+@pytest.mark.parametrize(
+    "machine", [NewMachine(rebuild=True), NewMachine(machine_type="e2-standard-8")]
+)
+def test_what_was_written_to_a_home_on_which_a_machine_has_booted_is_never_replaced(
+    forks: Forks, used: Callable[[Forks], Workspace], machine: NewMachine
+) -> None:
+    """A START that finds no capacity for the new machine leaves the disk where it is."""
+    fork = used(forks)
+    assert (fork.status, fork.home_source) == (Status.ERROR, None)
+    forks.world.machines.write(Place(fork.zone, fork.disk_name), DAYS_OF_WORK)
+    forks.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.STOCK_OUT, zone=fork.zone)
+    fork = forks.start(fork, machine)
+    assert (fork.status, forks.content(fork)) == (Status.SUSPENDED, DAYS_OF_WORK)
+    assert forks.start(fork).status is Status.READY
+    assert forks.content(fork) == DAYS_OF_WORK
+
+
+def test_a_start_that_finds_its_machine_booted_after_all_keeps_the_zone(forks: Forks) -> None:
+    """Compute's operation has failed for want of capacity, but somebody has booted the machine."""
+    fork = forks.failed()
+    at = forks.world.clock()
+    operation = replace(
+        an_operation(OperationKind.START, Phase.INSERTING),
+        deadline_at=at + timedelta(minutes=9),
+        phase_since=at,
+    )
+    step = Step(
+        workspace=fork,
+        operation=operation,
+        inputs=StepInput(fault=fault(FaultKind.STOCK_OUT), instance=an_instance(fork)),
+        now=at,
+        policy=forks.world.policy,
+    )
+    decided = plan(step)
+    assert isinstance(decided, Updated)
+    assert (decided.workspace.zone, decided.workspace.home_source) == (fork.zone, None)
+    deleting = replace(operation, phase=Phase.DELETE_DISK, zones_tried=(fork.zone,))
+    found = replace(step, operation=deleting, inputs=replace(step.inputs, fault=None))
+    decided = plan(replace(found, inputs=replace(found.inputs, disk_exists=True)))
+    assert isinstance(decided, Updated)
+    assert decided.workspace.operation is not None
+    assert decided.workspace.operation.phase is Phase.SURVEY
+
+
+@_USED
+def test_a_used_home_that_is_deleted_by_hand_is_not_replaced_without_a_word(
+    forks: Forks, used: Callable[[Forks], Workspace]
+) -> None:
+    """The sweep says that it is gone, and so does a START."""
+    fork = used(forks)
+    forks.world.machines.delete_by_hand(place_of(fork))
+    forks.world.machines.delete_disk_by_hand(Place(fork.zone, fork.disk_name))
+    assert "HomeDiskGone" in forks.world.reconcile_fleet().done
+    fork = forks.start(fork)
+    assert fork.error is not None
+    assert fork.error.code == "HOME_DISK_GONE"
+    assert forks.content(fork) is None
+
+
+@_USED
+def test_a_used_home_that_is_moved_by_hand_is_followed(
+    forks: Forks, used: Callable[[Forks], Workspace]
+) -> None:
+    """The machine is made in the zone where the home is now."""
+    fork = used(forks)
+    forks.world.machines.write(Place(fork.zone, fork.disk_name), DAYS_OF_WORK)
+    [elsewhere] = {*ZONES} - {fork.zone}
+    forks.world.machines.move_by_hand(place_of(fork), elsewhere)
+    forks.world.machines.delete_by_hand(Place(elsewhere, fork.instance_name))
+    fork = forks.start(fork)
+    assert (fork.status, fork.zone) == (Status.READY, elsewhere)
+    assert forks.content(fork) == DAYS_OF_WORK
+
+
+@_USED
+def test_a_used_home_needs_its_source_no_more_and_can_have_snapshots_of_its_own(
+    forks: Forks, used: Callable[[Forks], Workspace]
+) -> None:
+    """Though the workspace was never READY."""
+    fork = used(forks)
+    forks.world.delete_snapshot("alice", forks.source.id, forks.snapshot.id)
+    forks.world.run()
+    assert not forks.world.machines.snapshots
+    forks.world.snapshot("alice", fork.id)
+    forks.world.run(lambda: bool(forks.world.store.snapshots))
+    [taken] = forks.world.store.snapshots.values()
+    assert (taken.workspace_id, taken.disk_name) == (fork.id, fork.disk_name)
 
 
 def lose(forks: Forks) -> None:

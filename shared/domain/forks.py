@@ -2,9 +2,13 @@
 
 The snapshot must stay until the home is a disk. Two rules see to that, whatever happens at the same
 moment. A fork's commit also writes the snapshot's record (``forked``), so it is refused if that has
-changed since it was read, and refuses every change that was decided before it. And whoever marks a
-snapshot DELETING, or deletes it in Compute once it is marked, first looks at all workspaces of its
-owner (``waiting_for``): only they can be its forks. A snapshot that is DELETING gets no more forks.
+changed since it was read, and refuses every change that was decided before it. A snapshot that is
+DELETING gets no more forks. And whoever deletes it in Compute first looks at all workspaces of its
+owner (``waiting_for``), since only they can be its forks, and waits for those without a home.
+
+A person's request to delete it looks, too, and is refused (``check_unused``). What marks it as
+DELETING without a person (its workspace is forgotten, or it makes room) does not look: its deletion
+waits.
 """
 
 from collections.abc import Iterable

@@ -222,15 +222,14 @@ class _Delivery:
         if operation.gce_operation is not None:
             state = machines.operation(GLOBAL, operation.gce_operation)
             pending, fault = not state.done, state.fault
-        home = workspace.home_disk
-        reads_disk = steps.reads_disk(operation) and there is None and home is not None
+        home, disk_exists = workspace.home_disk, False
+        if home is not None and there is None and steps.reads_disk(operation):
+            disk_exists = machines.get_disk(Place(home.zone, home.name)) is not None
         return StepInput(
             pending=pending,
             fault=fault,
             instance=machines.get(Place(workspace.zone, workspace.instance_name)),
-            disk_exists=reads_disk and machines.get_disk(Place(home.zone, home.name)) is not None
-            if home is not None
-            else False,
+            disk_exists=disk_exists,
             snapshot=there,
         )
 

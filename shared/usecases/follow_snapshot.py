@@ -22,11 +22,9 @@ from shared.domain.snapshots import (
     follow,
     postpone,
 )
-from shared.domain.workspace import Workspace
-from shared.ports import EVERY_WORKSPACE, Machines, Stored
+from shared.ports import Machines, Stored
+from shared.usecases.owned import owned_by
 from shared.usecases.records import Records, log_snapshot
-
-PAGE = 100  # of an owner's workspaces
 
 
 def follow_snapshot(
@@ -93,22 +91,10 @@ def _delete(
     command: DeleteSnapshot,
 ) -> SnapshotUpdated:
     """Delete the snapshot in Compute, unless a workspace waits for it."""
-    if waiting_for(snapshot.id, workspaces_of(records, snapshot.owner_id)):
+    if waiting_for(snapshot.id, owned_by(records.store, snapshot.owner_id)):
         return postpone(snapshot, records.clock(), policy)
     outcome = _perform(machines, command, f"{snapshot.id}/{snapshot.step}")
     return deletion_asked(snapshot, outcome, records.clock(), policy)
-
-
-def workspaces_of(records: Records, owner_id: str) -> list[Workspace]:
-    """Return all workspaces of an owner. A query for each hundred."""
-    found: list[Workspace] = []
-    token: str | None = None
-    while True:
-        page = records.store.list_owned(owner_id, EVERY_WORKSPACE, PAGE, token)
-        found += page.records
-        token = page.next_token
-        if token is None:
-            return found
 
 
 def _perform(machines: Machines, command: DeleteSnapshot, step: str) -> StartedCall | Fault:

@@ -15,7 +15,7 @@ from shared.domain.owner_limits import count_change, with_proven_domain
 from shared.domain.policy import Policy
 from shared.domain.snapshots import Snapshot, delete
 from shared.domain.workspace import Workspace
-from shared.usecases.follow_snapshot import workspaces_of
+from shared.usecases.owned import owned_by
 from shared.usecases.records import Records, log_snapshot, readable
 from shared.usecases.requests import (
     Requested,
@@ -113,7 +113,7 @@ def delete_snapshot(
                 records.store.commit(events=[event])
             return stored.record
         with failure_audited(records, requested, workspace):
-            check_unused(snapshot_id, workspaces_of(records, workspace.owner_id))
+            check_unused(snapshot_id, owned_by(records.store, workspace.owner_id))
             owner = records.store.get_owner(workspace.owner_id)
             counted = owner.record
             if actor.id == workspace.owner_id:

@@ -24,9 +24,10 @@ from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import NO_NAME, OwnedWorkspace, Owner, Workspace
-from shared.ports import EVERY_WORKSPACE, Machines, Stored, Unreadable, WorkspaceStore
+from shared.ports import Machines, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
 from shared.usecases.fleet import Fleet, Resource
+from shared.usecases.owned import owned_by
 from shared.usecases.records import Records
 from shared.usecases.snapshots_in_compute import SnapshotsInCompute
 from shared.usecases.sweeping import (
@@ -62,10 +63,10 @@ def reconcile_fleet(
     The phases are Compute's two lists; the workspaces, in the order of their ids, each with what
     the lists have of it; what was decided about orphans and labels; the snapshots, with a list of
     their own (``SnapshotsInCompute``); and the owners. Each has a part of the time, and each but
-    the lists goes on in the next run where it was cut off. So every phase
-    advances in every run. A run goes round: from where the last one stopped to the end, and from
-    the beginning to there. If it gets round, each record was read once, and only owners whose
-    record differs from what was read are read again with their workspaces.
+    the lists goes on in the next run where it was cut off. So every phase advances in every run. A
+    run goes round: from where the last one stopped to the end, and from the beginning to there. If
+    it gets round, each record was read once, and only owners whose record differs from what was
+    read are read again with their workspaces.
 
     What differs is read again by itself and at its commit, so a change meanwhile is not taken for
     drift, and two runs at once only do the same twice. One failure does not stop the rest. After
@@ -516,18 +517,8 @@ def _repaired(store: WorkspaceStore, owner_id: str) -> bool:
     conflict.
     """
     owner = store.get_owner(owner_id)
-    held = holdings(owner.record, list(_owned(store, owner_id)))
+    held = holdings(owner.record, list(owned_by(store, owner_id, BATCH)))
     if held == dict(owner.record.workspaces):
         return False
     store.commit(owners=[(owner, replace(owner.record, workspaces=held))])
     return True
-
-
-def _owned(store: WorkspaceStore, owner_id: str) -> Iterator[Workspace]:
-    token: str | None = None
-    while True:
-        page = store.list_owned(owner_id, EVERY_WORKSPACE, BATCH, token)
-        yield from page.records
-        token = page.next_token
-        if token is None:
-            return

@@ -347,7 +347,7 @@ class CrashHarness:
             headers = {"Idempotency-Key": run.name, "X-Request-Id": run.name}
             run.workspace = _ask_until_answered(
                 run.person, "POST", "/workspaces", json={"name": run.name}, headers=headers
-            )
+            ).json()
         else:
             method, path, body = request
             _ask_until_answered(run.person, method, f"/workspaces/{key}{path}", json=body)
@@ -414,24 +414,27 @@ def every_point(undisturbed: Iterable[ScenarioRun]) -> list[tuple[str, CrashPoin
     return points
 
 
-def _ask_until_answered(person: ApiClient, method: str, path: str, **kwargs: Any) -> Workspace:
-    """Repeat a request until it succeeds.
+def _ask_until_answered(
+    person: ApiClient, method: str, path: str, **kwargs: Any
+) -> requests.Response:
+    """Repeat a request until it succeeds, and return the answer.
 
-    A DELETE has succeeded if the answer is 404, and a snapshot is being taken if its name is taken.
+    A DELETE has succeeded if the answer is 404. A snapshot is taken if its name is by the time that
+    the request is repeated: then the answer to an earlier one was lost, and this one is a problem.
     """
     deadline = time.monotonic() + _TIMEOUT_SECONDS
+    repeated = False
     while True:
-        try:
+        answer = None
+        with contextlib.suppress(requests.RequestException):  # no answer, or half of one
             answer = person.request(method, path, **kwargs)
-        except requests.RequestException:  # no answer, or half of one
-            answer = None
         if answer is not None:
-            taken = "NAME_TAKEN" in answer.text and path.endswith("/snapshots")
-            if answer.ok or taken or (method == "DELETE" and answer.status_code == 404):
-                content: Workspace = answer.json()
-                return content
+            is_taken = "NAME_TAKEN" in answer.text and path.endswith("/snapshots") and repeated
+            if answer.ok or is_taken or (method == "DELETE" and answer.status_code == 404):
+                return answer
         if time.monotonic() > deadline:
             raise TimeoutError(f"{method} {path}: {answer is not None and answer.text}")
+        repeated = True
         time.sleep(_POLL_SECONDS)
 
 

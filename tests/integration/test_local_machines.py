@@ -546,12 +546,13 @@ def test_zombies_of_strangers_are_buried(machine: EnteredMachine, alice: Person)
 def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
     cloud: MachineCloud, alice: Person, bob: Person
 ) -> None:
-    """Also while programs write, and never what is in another person's home."""
+    """Also while programs write, and never secrets, or what is in another person's home."""
     hers, his = EnteredMachine(cloud, [alice.key]), EnteredMachine(cloud, [bob.key])
     bob.ssh(his, "echo his >note")
     alice.ssh(hers, "echo before >note; ln -s ~/note link; mkdir -m 500 empty; echo x >gone")
     alice.ssh(hers, f"nohup sh -c '{COUNT}' count count >/dev/null 2>&1 &")
     assert eventually((home_of(hers, alice) / "count").exists)
+    alice.ssh(hers, "echo secret >$WORKSPACE_SECRETS/token")
     cloud.call("capture", hers.disk, "of-hers")
     cloud.call("capture", his.disk, "of-his")
     alice.ssh(hers, "echo after >note; rm gone")
@@ -561,6 +562,8 @@ def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
     fork = EnteredMachine(cloud, [alice.key], forked)
     seen = alice.ssh(fork, "cat note link gone; stat -c %a empty; ls | sort | tr '\\n' ' '")
     assert seen.stdout == "before\nbefore\nx\n500\ncount empty gone link note "
+    assert alice.ssh(fork, "ls -A $WORKSPACE_SECRETS").stdout == ""
+    assert alice.ssh(hers, "cat $WORKSPACE_SECRETS/token").stdout == "secret\n"
     alice.ssh(fork, "echo forked >link; rm gone")
     assert alice.ssh(hers, "cat note").stdout == "after\n"
     assert bob.ssh(his, "cat note").stdout == "his\n"

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from localcloud.running_cloud import RunningCloud
 from tests.page.person import Person
-from tests.system.records import Records
+from tests.page.test_every_button import fail_to_delete
 
 # Renders what happens next, and how to connect, for workspaces that need not be there.
 RENDER = """
@@ -222,16 +222,10 @@ def test_a_workspace_whose_name_is_taken_meanwhile_starts_under_another(
     alice: Person, faults: RunningCloud
 ) -> None:
     """After a DELETE that failed the name is free; the dialog asks for a new one at the refusal."""
-    ready = alice.has_workspace("api")
-    faults.fault("in_use")
-    alice.api.delete(ready["id"])
-    alice.api.wait(ready["id"], lambda now: now["operation"]["phase"] == "delete_disk")
-    Records(faults).expire_deadline(ready["id"], lambda now: now["kind"] == "DELETE")
-    alice.api.wait_until_settled(ready["id"], "ERROR")
-    faults.clear_faults()
+    failed = fail_to_delete(alice, faults)
     alice.has_workspace("api")
     alice.watch.expect_answer(409)
-    alice.open(f"#/workspaces/{ready['id']}")
+    alice.open(f"#/workspaces/{failed['id']}")
     alice.button("Keep it: start", within=alice.panel("api")).click()
     alice.dialog.get_by_label("New name").fill("api-2")
     alice.button("Start", within=alice.dialog).click()

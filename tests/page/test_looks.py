@@ -381,6 +381,7 @@ def test_the_picture_in_the_readme_can_be_made_and_is_small(
     person = open_page(EMAIL, Look(name="readme", width=1280, height=960))
     page = person.open(f"#/workspaces/{household['api']}")
     expect(person.panel("api")).to_contain_text("Last start")
+    expect(section(person)).to_contain_text("0 of 5")
     png = base64.b64encode(page.screenshot()).decode()
     made = base64.b64decode(person.new_tab().evaluate(TO_WEBP, png))
     if os.environ.get("UPDATE_PICTURE"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.domain.instance import Fault
-from shared.domain.workspace import Operation, Status
+from shared.domain.workspace import Operation, OperationKind, Status
 
 
 class HubError(Exception):
@@ -44,13 +44,18 @@ class WorkspaceNotFoundError(HubError):
 
 
 class OperationUnderWayError(HubError):
-    """Another operation is under way. The person waits for its end, or deletes the workspace."""
+    """Another operation is under way. The person waits for its end, or deletes the workspace.
+
+    To get past a SNAPSHOT nobody deletes a workspace: it lasts some seconds.
+    """
 
     def __init__(self, operation: Operation) -> None:
-        super().__init__(
-            f"A {operation.kind} is under way on this workspace. "
-            "Wait until its operation is null, or delete the workspace."
+        wait = "Wait until its operation is null"
+        is_short = operation.kind is OperationKind.SNAPSHOT
+        ways_out = (
+            f"{wait}: it lasts some seconds." if is_short else f"{wait}, or delete the workspace."
         )
+        super().__init__(f"A {operation.kind} is under way on this workspace. {ways_out}")
         self.operation = operation
 
 

@@ -271,8 +271,9 @@ def test_the_same_request_again_is_the_same_operation(world: World) -> None:
     operation = world.workspace(workspace.id).operation
 
     assert world.snapshot("alice", workspace.id, "first")[0].operation == operation
-    with pytest.raises(OperationUnderWayError):
+    with pytest.raises(OperationUnderWayError, match="null: it lasts some seconds") as refused:
         world.snapshot("alice", workspace.id, "second")
+    assert "delete" not in str(refused.value)
     world.run()
     world.pass_time(PAUSE)
     with pytest.raises(NameTakenError):

@@ -92,7 +92,7 @@ CASES = {
     "operation under way": Case(
         "stop api",
         5,
-        "workspace show NAME --watch",
+        "workspace show api --watch",
         unless_read(problem(409, "OPERATION_UNDER_WAY", "A START.", operation=operation())),
     ),
     "too often": Case(

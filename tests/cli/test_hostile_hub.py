@@ -222,6 +222,7 @@ def test_an_event_cannot_act(hub: ScriptedHub, run: Run) -> None:
     """Neither its fields nor something that is no event."""
     hub.workspaces = [workspace(id=ID)]
     event = {"at": "2026-11-23T18:47:12Z", "who": "w", "who_email": None, "what": "W", "times": 2}
+    event["snapshot_id"] = SNAPSHOT_ID
     for key in event:
         for put in (ATTACK, *OTHERS):
             events = [{**event, key: put}, put]
@@ -329,6 +330,9 @@ def test_a_workspace_whose_snapshot_is_taken_cannot_act(
         code, out, err = run("snapshot", ID, "--no-wait", "-o", "id")
         assert_harmless(code, out, err)
         assert out in {"", f"{SNAPSHOT_ID}\n"}
+        with_snapshots(hub, snapshots(), None, None)
+        hub.workspaces = [with_value(taking(), path, put)]
+        assert_harmless(*run("snapshots", ID, "-o", "wide"))
 
 
 @pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)

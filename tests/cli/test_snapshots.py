@@ -123,7 +123,7 @@ def test_a_snapshot_is_followed_until_it_is_captured(
     first, *others = done.err.splitlines()
     assert re.fullmatch(r" ✓ home captured +\d+\.\d s", first)
     assert others == [
-        f"The home of api is captured as the snapshot before. {said}",
+        f'The home of api is captured as the snapshot "before". {said}',
         "Its upload goes on by itself. To see when it is ready:",
         "  workspace snapshots api",
     ]
@@ -166,7 +166,7 @@ ERROR = {"code": "NO_ROOM", "message": "Full."}
 @pytest.mark.parametrize(
     ("later", "code", "said"),
     [
-        ({"state": "FAILED", "error": ERROR}, 1, "11111111 of api is failed: NO_ROOM: Full\n"),
+        ({"state": "FAILED", "error": ERROR}, 1, "11111111 of api has failed: NO_ROOM: Full\n"),
         ({"state": "DELETING"}, 1, "the snapshot 11111111 of api was deleted meanwhile"),
         (None, 1, "the snapshot 11111111 of api was deleted meanwhile"),
         ({}, 6, "the snapshot 11111111 of api is still being uploaded"),
@@ -205,10 +205,17 @@ def being_deleted(home: Home) -> None:
 @pytest.mark.parametrize(
     ("then", "said"),
     [
-        (lambda home: home.will_fail("QUOTA"), "api was not captured: QUOTA: No luck\n"),
+        (
+            lambda home: home.will_fail("QUOTA"),
+            "workspace: no snapshot of api was taken: QUOTA: No luck\n",
+        ),
         (
             lambda home: home.will_have(state="FAILED", error=ERROR),
-            "the snapshot 11111111 of api is failed: NO_ROOM: Full\n",
+            "the snapshot 11111111 of api has failed: NO_ROOM: Full\n",
+        ),
+        (
+            lambda home: home.will_have(name="z", state="DELETING", error=ERROR),
+            "workspace: no snapshot of api was taken: NO_ROOM: Full\n",
         ),
         (
             lambda home: setattr(home, "at_the_end", lambda: being_deleted(home)),
@@ -218,9 +225,9 @@ def being_deleted(home: Home) -> None:
             lambda home: setattr(home, "at_the_end", home.hub.workspaces.clear),
             "api is gone, and its snapshot with it",
         ),
-        (lambda _: None, "api was not captured, or its snapshot is deleted"),
+        (lambda _: None, "no snapshot of api was taken, or it is deleted again"),
     ],
-    ids=["fails", "fails later", "deleted", "gone", "unknown"],
+    ids=["fails", "fails later", "is removed", "deleted", "gone", "unknown"],
 )
 def test_a_snapshot_that_was_not_taken_is_a_failure(
     at_hub: Cli, home: Home, then: Callable[[Home], None], said: str
@@ -249,7 +256,7 @@ def test_a_snapshot_that_was_not_taken_is_a_failure(
         (
             problem(403, "QUOTA_EXCEEDED", "api has 5 of at most 5 snapshots."),
             5,
-            "\n  delete one: workspace snapshots NAME --delete SNAPSHOT\n",
+            "\n  delete one: workspace snapshots api --delete SNAPSHOT\n",
         ),
         (problem(409, "NAME_TAKEN", "One is called x."), 5, "workspace: One is called x\n"),
         (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home once it has been ready"),
@@ -343,11 +350,13 @@ def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home
         ["before", second, "ready", "5 h", "3.4 GB", "clean"],
         [
             *("–", third),  # noqa: RUF001
-            "failed: SNAPSHOT_LOST: It was deleted in Compute Engine",
-            *("4 days", "3.4 GB", "crash-consistent"),
+            *("failed", "4 days", "3.4 GB", "crash-consistent"),
         ],
     ]
-    assert done.err == "2 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
+    assert done.err == (
+        f"{third} has failed: SNAPSHOT_LOST: It was deleted in Compute Engine.\n"
+        "2 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
+    )
     wide = at_hub.succeed("snapshots", "api", "-o", "wide").out
     assert home.listed[1]["id"] in wide
     assert re.search(
@@ -373,9 +382,25 @@ def test_a_list_says_when_another_snapshot_may_be_taken(at_hub: Cli, home: Home)
     done = at_hub.succeed("snapshots", "api")
     said = "0 of at most 5 snapshots. Another may be taken in 8 min.\n"
     assert (done.out, done.err) == ("", said)
-    home.workspace["operation"] = home.under_way()
+
+
+def test_the_snapshot_that_is_being_taken_is_listed(at_hub: Cli, home: Home) -> None:
+    """By its name; once the Hub lists it, as the Hub does, and in JSON only then."""
+    under_way = {**home.under_way(), "snapshot_name": "now", "requested_at": ago(seconds=300)}
+    home.workspace["operation"] = under_way
+    home.looks = 10**6
+
     done = at_hub.succeed("snapshots", "api")
+
+    assert [re.split("  +", line) for line in done.out.splitlines()[1:]] == [
+        ["now", "11111111", "being taken", "5 min", "–", "–"],  # noqa: RUF001
+    ]
     assert done.err == "0 of at most 5 snapshots. Another is being taken now.\n"
+    assert at_hub.succeed("snapshots", "api", "-o", "json").json["snapshots"] == []
+    home.listed = [snapshot("now", id=NEW_ID, state="UPLOADING")]
+    done = at_hub.succeed("snapshots", "api")
+    assert [line.split()[2] for line in done.out.splitlines()[1:]] == ["uploading"]
+    assert "being taken" not in done.err
 
 
 ONE = "aaaaaaaa-2222-4333-8444-555555555555"
@@ -410,7 +435,9 @@ def test_a_snapshot_is_deleted_by_name_id_or_beginning_of_its_id(
     done = at_hub.succeed("snapshots", "api", "--delete", wanted, "-y")
 
     assert done.out == ""
-    assert re.fullmatch(r"The snapshot \S+ of api is being deleted\.\n", done.err)
+    said = re.fullmatch(r"The snapshot (\S+) of api is being deleted\.\n", done.err)
+    assert said
+    assert said[1] == {ONE: "aaaaaaaa", TWO: '"before"', OTHER: '"dddddddd"'}[deleted]
     assert [each.path for each in home.changes()] == [f"{home.path}/{deleted}"]
 
 
@@ -445,7 +472,7 @@ def test_a_deletion_of_a_snapshot_is_confirmed(
 ) -> None:
     """By its name, or by the beginning of its id if it has none."""
     question = {
-        "before": "Delete before of api, 5 h old? Type its name: ",
+        "before": 'Delete "before" of api, 5 h old? Type its name: ',
         ONE: "Type the first 8 characters of its id: ",
     }[wanted]
     home.listed = [snapshot("before", captured_at=ago(hours=5)), snapshot(id=ONE)]
@@ -481,7 +508,7 @@ def test_a_snapshot_in_use_is_not_deleted(at_hub: Cli, home: Home) -> None:
     refused = problem(404, "SNAPSHOT_NOT_FOUND", "There is none.")
     done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
     assert done.code == 3
-    assert "  workspace snapshots NAME\n" in done.err
+    assert "  workspace snapshots api\n" in done.err
 
 
 # ---- fork ----------------------------------------------------------------------------------------
@@ -499,7 +526,7 @@ def test_a_fork_begins_as_the_newest_snapshot_that_is_ready(at_hub: Cli, home: H
 
     assert done.out == ""
     assert done.err.splitlines() == [
-        "From the snapshot before of api: 5 h old, crash-consistent",
+        'From the snapshot "before" of api: 5 h old, crash-consistent',
         done.err.splitlines()[1],
         "  workspace ssh new",
     ]
@@ -517,8 +544,8 @@ def test_a_fork_begins_as_the_newest_snapshot_that_is_ready(at_hub: Cli, home: H
 
 
 def test_a_fork_is_made_as_it_is_asked_for(at_hub: Cli, home: Home) -> None:
-    """Of a given snapshot, whatever its state: the Hub says whether it can be; on this machine."""
-    home.listed = [snapshot("before"), snapshot(id=ONE, state="UPLOADING")]
+    """Of a given snapshot, also of a state that only a newer Hub knows; on this machine."""
+    home.listed = [snapshot("before"), snapshot(id=ONE, state="THAWED")]
     machine = ("--machine-type", "m", "--image-tag", "t", "--zone", "z")
     about = ("--repo", "https://example.com/r", "--branch", "b")
 
@@ -574,8 +601,13 @@ def test_without_a_snapshot_it_says_how_to_take_one(
 @pytest.mark.parametrize(
     ("reply", "code", "said"),
     [
-        (problem(409, "SNAPSHOT_NOT_READY", "It is not."), 5, "workspace snapshots NAME\n"),
-        (problem(404, "SNAPSHOT_NOT_FOUND", "There is none."), 3, "workspace snapshots NAME\n"),
+        (problem(409, "SNAPSHOT_NOT_READY", "It has failed."), 5, "workspace: It has failed\n"),
+        (
+            problem(404, "SNAPSHOT_NOT_FOUND", "There is none."),
+            3,
+            "workspace: There is none\n  workspace snapshots api\n",
+        ),
+        (problem(409, "NAME_TAKEN", "One is called new."), 5, "workspace: One is called new\n"),
         (
             problem(
                 400,
@@ -595,13 +627,52 @@ def test_without_a_snapshot_it_says_how_to_take_one(
 def test_a_refused_fork_says_what_was_wrong(
     at_hub: Cli, home: Home, reply: Reply, code: int, said: str
 ) -> None:
-    """In the words of its own options."""
+    """In the words of its own options, and nothing of what it would have been made from."""
     home.listed = [snapshot()]
     home.hub.answers = lambda seen: reply if seen.method == "POST" else home.answer(seen)
 
     done = at_hub.run("fork", "api", "new")
 
     assert (done.code, said in done.err) == (code, True), done
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        (
+            {"state": "FAILED", "error": ERROR},
+            5,
+            (
+                'workspace: the snapshot "up" of api has failed: NO_ROOM: Full\n'
+                "  take another one: workspace snapshots api\n"
+            ),
+        ),
+        (
+            {"state": "UPLOADING"},
+            5,
+            (
+                'workspace: the snapshot "up" of api is still being uploaded\n'
+                "  once `workspace snapshots api` calls it ready: workspace fork api new\n"
+            ),
+        ),
+        (
+            {"state": "DELETING"},
+            3,
+            'workspace: the snapshot "up" of api is being deleted\n  workspace snapshots api\n',
+        ),
+    ],
+    ids=["failed", "uploading", "deleting"],
+)
+def test_a_snapshot_that_cannot_be_used_is_not_sent(
+    at_hub: Cli, home: Home, fields: dict[str, Any], code: int, said: str
+) -> None:
+    """Nothing is said before the refusal. Nobody is sent to wait for one that has failed."""
+    home.listed = [snapshot("up", **fields)]
+
+    for more in ((), ("--dry-run",)):
+        done = at_hub.run("fork", "api", "new", "--snapshot", "up", *more)
+        assert (done.code, done.err) == (code, said)
+    assert home.changes() == []
 
 
 def test_a_fork_has_dry_runs(at_hub: Cli, home: Home) -> None:
@@ -613,7 +684,7 @@ def test_a_fork_has_dry_runs(at_hub: Cli, home: Home) -> None:
     done = at_hub.succeed("fork", "api", "new", "--dry-run")
 
     assert done.out.startswith("new         would be made\n")
-    assert done.err.startswith("From the snapshot before of api: ")
+    assert done.err.startswith('From the snapshot "before" of api: ')
     [sent] = home.changes()
     assert sent.query == {"dry_run": ["true"]}
     assert sent.body["from"] == {"snapshot_id": home.listed[0]["id"]}
@@ -746,12 +817,161 @@ def test_a_shell_completes_snapshots(at_hub: Cli, home: Home) -> None:
 
 
 def test_events_are_named_in_words(at_hub: Cli, home: Home) -> None:
-    """As JSON they are the API's own."""
-    event = {"at": ago(hours=1), "who": "w", "what": "SnapshotDeleteRequested", "result": "BEGUN"}
+    """As JSON they are the API's own. Without snapshots nothing else is asked for."""
+    event = {"at": ago(hours=1), "who": "w", "what": "KeepAwakeRequested", "result": "ACCEPTED"}
     home.hub.answers = lambda seen: Reply(body=[event]) if "events" in seen.path else None
 
-    assert "  snapshot delete requested  " in at_hub.succeed("events", "api").out
+    table = at_hub.succeed("events", "api").out
+    assert "  keep awake requested  " in table
+    assert "SNAPSHOT" not in table
     assert at_hub.succeed("events", "api", "-o", "json").json == [event]
+    assert f"GET {home.path}" not in home.hub.paths()
+
+
+def test_events_show_the_snapshot_that_they_are_about(at_hub: Cli, home: Home) -> None:
+    """By its name; by the beginning of its id if it has none, or is not in the list."""
+    home.listed = [snapshot("before", id=ONE), snapshot(id=OTHER)]
+    about = (ONE, OTHER, NEW_ID, None)
+    events = [{"at": ago(hours=1), "what": "SnapshotTaken", "snapshot_id": each} for each in about]
+    lists = Reply(503, {"code": "UNAVAILABLE"})
+
+    def answers(seen: Seen) -> Reply | None:
+        return Reply(body=events) if "events" in seen.path else home.answer(seen)
+
+    def shown() -> list[str]:
+        head, *rows = at_hub.succeed("events", "api").out.splitlines()
+        assert head.endswith("  SNAPSHOT")
+        return [row.split()[-1] for row in rows]
+
+    home.hub.answers = answers
+    assert shown() == ["before", "cccccccc", "11111111", "–"]  # noqa: RUF001
+    home.hub.answers = lambda seen: lists if seen.path == home.path else answers(seen)
+    assert shown() == ["aaaaaaaa", "cccccccc", "11111111", "–"]  # noqa: RUF001
+
+
+def test_a_snapshot_that_was_not_taken_hides_nothing_of_its_workspace(
+    at_hub: Cli, home: Home
+) -> None:
+    """It works as before: `ls` says what is next, `show` and `snapshots` say what failed."""
+    stops_at = ago(minutes=-60)
+    failed = "no snapshot was taken: QUOTA: No luck"
+    error = {"code": "QUOTA", "message": "No luck.", "operation_kind": "SNAPSHOT"}
+    home.workspace.update(error=error, stops_at=stops_at)
+
+    listed = at_hub.succeed("ls").out
+    assert re.search(r"^api +ready +sleeps in 60 min  ", listed, re.MULTILINE)
+    assert "QUOTA" not in listed
+    assert f"sleeps in 60 min; {failed}  " in at_hub.succeed("ls", "-o", "wide").out
+    shown = at_hub.succeed("show", "api").out.splitlines()
+    assert shown[1:3] == ["next        sleeps in 60 min", f"snapshot    {failed}"]
+    said = at_hub.succeed("snapshots", "api").err
+    assert said.startswith("The last one was not taken: QUOTA: No luck.\n")
+
+    home.workspace["status"] = "ERROR"
+    assert re.search(r"^api +error +QUOTA: No luck ", at_hub.succeed("ls").out, re.MULTILINE)
+
+
+# ---- start, stop and rm --------------------------------------------------------------------------
+
+
+def busy(home: Home) -> Callable[[Seen], Reply | None]:
+    """Return what refuses each change while the SNAPSHOT is under way, and does it then."""
+    home.workspace["operation"] = home.under_way()
+
+    def answers(seen: Seen) -> Reply | None:
+        if seen.method == "POST" and home.workspace["operation"]:
+            return problem(409, "OPERATION_UNDER_WAY", "A SNAPSHOT is under way.")
+        if seen.method == "POST":
+            is_start = seen.path.endswith("/start")
+            home.workspace["status"] = "READY" if is_start else "SUSPENDED"
+        return home.answer(seen)
+
+    return answers
+
+
+@pytest.mark.parametrize(("verb", "end"), [("start", "is ready"), ("stop", "is asleep")])
+@pytest.mark.parametrize("more", [(), ("--no-wait",)], ids=["waits", "no wait"])
+def test_a_start_or_stop_waits_for_a_snapshot(
+    at_hub: Cli, home: Home, verb: str, end: str, more: tuple[str, ...]
+) -> None:
+    """It lasts some seconds, so nobody has to come back for it; a line says so."""
+    home.hub.answers = busy(home)
+
+    done = at_hub.succeed(verb, "api", *more)
+
+    first, second, third, *_ = done.err.splitlines()
+    assert first == "A snapshot of api is being taken. Waiting until it is captured …"
+    assert second.startswith(" ✓ home captured ")
+    assert third.startswith("api: asked for." if more else f"api {end}")
+    assert [each.path.rpartition("/")[2] for each in home.changes()] == [verb, verb]
+
+
+def test_a_start_does_not_wait_longer_than_it_is_told_to(at_hub: Cli, home: Home) -> None:
+    """The snapshot goes on; nothing else was asked for."""
+    home.hub.answers = busy(home)
+    home.looks = 10**6
+
+    done = at_hub.run("start", "api", "--timeout", "0")
+
+    assert done.code == 6
+    assert "the snapshot of api is not captured after 0 s\n" in done.err
+    assert "  The snapshot of api goes on without you. Nothing else was asked for.\n" in done.err
+    assert len(home.changes()) == 1
+
+
+def test_another_operation_is_not_waited_for(at_hub: Cli, home: Home) -> None:
+    """The refusal says how to wait for it."""
+    refused = problem(409, "OPERATION_UNDER_WAY", "A START is under way.")
+    home.hub.answers = lambda seen: refused if seen.method == "POST" else None
+    home.workspace["operation"] = operation("START")
+
+    done = at_hub.run("stop", "api")
+
+    assert (done.code, len(home.changes())) == (5, 1)
+    assert done.err.startswith(
+        "workspace: A START is under way\n  wait until it has ended: workspace show api --watch\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ((), "This deletes the machine, its memory and its home. Nothing"),
+        (("DELETING",), "This deletes the machine, its memory and its home. Nothing"),
+        (("READY",), "the machine, its memory, its home and 1 snapshot. Nothing"),
+        (("READY", "FAILED", "DELETING"), "its memory, its home and 2 snapshots. Nothing"),
+        (None, "its memory, its home and the snapshots, if there are any. Nothing"),
+    ],
+    ids=["none", "leaving", "one", "two", "unknown"],
+)
+def test_a_deletion_says_how_many_snapshots_go(
+    at_hub: Cli, home: Home, states: tuple[str, ...] | None, said: str
+) -> None:
+    """Before it asks. A list that cannot be had hinders no deletion."""
+    home.listed = [snapshot(state=state) for state in states or ()]
+    if states is None:
+        home.hub.answers = lambda seen: problem(500, "X", "x") if seen.path == home.path else None
+    terminal = at_hub.terminal("rm", "--no-wait", "api")
+    terminal.expect_exact(said)
+    terminal.expect("Type its name: ")
+    terminal.sendline("api")
+    assert ended(terminal) == 0
+
+
+def test_a_deletion_counts_the_snapshots_of_all_workspaces(at_hub: Cli, home: Home) -> None:
+    """Without the feature there are none, and none are asked for."""
+    home.hub.workspaces.append(workspace("other"))
+    listed = Reply(body=snapshots(snapshot(), snapshot()))
+    home.hub.answers = lambda seen: listed if seen.path.endswith("/snapshots") else None
+    said = {("snapshots",): ", their homes and 4 snapshots", (): " and their homes"}
+    for features, what in said.items():
+        home.hub.sign_in = {**SIGN_IN, "features": features}
+        home.hub.seen.clear()
+        terminal = at_hub.terminal("rm", "api", "other")
+        terminal.expect_exact(f"This deletes the machines, their memory{what}. Nothing")
+        terminal.sendline("")
+        assert ended(terminal) == 5
+        assert sum("snapshots" in path for path in home.hub.paths()) == 2 * len(features)
 
 
 def test_a_dry_run_of_a_deletion_shows_the_snapshots(at_hub: Cli, home: Home) -> None:

@@ -37,7 +37,7 @@ from workspace_cli.errors import (
     SignInError,
     WorkspaceNotFoundError,
 )
-from workspace_cli.problems import error_of
+from workspace_cli.problems import NAME, error_of
 from workspace_cli.text import duration, one_line
 
 CONNECT_SECONDS = 10.0
@@ -50,6 +50,7 @@ _PAUSE_SECONDS = 0.5  # before the second try; doubled each time
 _MOST_WAITED_SECONDS = 120.0  # because the Hub asked for it, in one request
 _TELL_SECONDS = 2.0  # a longer wait is told
 _CHUNK = 64 * 1024
+_WORKSPACE = re.compile(r"/workspaces/([0-9a-f-]{36})(?:/|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DRY_RUN = {"dry_run": "true"}
 # Besides the query, which a Hub before 0.2 ignores: it refuses a field that it does not know.
@@ -111,6 +112,12 @@ class Request:
         forks = isinstance(self.body, dict) and "from" in self.body
         return "fork" if forks else self.path.rpartition("/")[2]
 
+    @property
+    def workspace_id(self) -> str:
+        """The workspace that it is about; empty if it is about no single one."""
+        found = _WORKSPACE.match(self.path)
+        return found[1] if found else ""
+
 
 class HubClient:
     """Sends requests to one Hub.
@@ -119,6 +126,9 @@ class HubClient:
         hub: the Hub.
         tokens: proves who the person is; None: nothing is proved, for ``GET /sign-in``.
         tell: is called with a line when the Hub makes the person wait.
+
+    Attributes:
+        names: what names a workspace in a command, by its id, for the hints of errors.
 
     Every method raises ``NoAnswerError`` if the Hub cannot be reached or has a fault,
     ``SignInError`` if it does not believe the token, ``RefusedError``, ``WorkspaceNotFoundError``
@@ -132,6 +142,7 @@ class HubClient:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.hub = hub
+        self.names: dict[str, str] = {}
         self._tokens = tokens
         self._tell = tell
         self._origin = urlsplit(hub.address)[:2]
@@ -488,6 +499,9 @@ class HubClient:
                 request_id=answer.request_id,
             )
         error = error_of(answer.status, value, answer.request_id, self.hub, request.verb)
+        if error.hint and request.workspace_id:
+            called = self.names.get(request.workspace_id, request.workspace_id)
+            error.hint = error.hint.replace(NAME, called)
         if isinstance(error, RefusedError) and answer.status == 429:
             error.hint = self._when(answer) or error.hint
         if isinstance(error, SignInError) and self._tokens is not None:

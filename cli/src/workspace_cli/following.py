@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from workspace_cli import words
-from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFoundError
+from workspace_cli.errors import (
+    CommandError,
+    NotInTimeError,
+    RefusedError,
+    WorkspaceNotFoundError,
+)
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import NAME, TAKES_SNAPSHOT, Workspace, workspace_of
+from workspace_cli.workspaces import NAME, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
 
+_T = TypeVar("_T")
 DEFAULT_SECONDS = 1800  # longer than any operation of a Hub may take
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
+_MOST_SNAPSHOTS = 5  # that are waited for, one after the other
 _FRESH_SECONDS = 3.0  # an operation that was asked for since then was asked for by us
 
 
@@ -151,6 +158,50 @@ def follow_operation(app: App, workspace: Workspace, goal: OperationGoal) -> Wor
     return now
 
 
+def after_snapshot(
+    app: App, workspace: Workspace, ask: Callable[[], _T], seconds: float = DEFAULT_SECONDS
+) -> _T:
+    """Return what ``ask`` does. If the Hub refuses it because of a SNAPSHOT, wait for its end.
+
+    Args:
+        app: the run.
+        workspace: what is to be changed.
+        ask: sends the request.
+        seconds: how long a snapshot is waited for at most.
+
+    Raises:
+        NotInTimeError: the snapshot has not ended.
+        CommandError: of ``ask``, also because of another operation; or the Hub does not answer.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return ask()
+        except RefusedError as error:
+            if error.code != "OPERATION_UNDER_WAY" or tries > _MOST_SNAPSHOTS:
+                raise
+            now = workspace_of(app.client().workspace(workspace.id))
+            if not now.is_settled:
+                raise
+        if now.operation is not None:  # else it has just ended
+            await_snapshot(app, now, seconds)
+
+
+def await_snapshot(app: App, workspace: Workspace, seconds: float = DEFAULT_SECONDS) -> None:
+    """Wait for the end of the SNAPSHOT that is under way, and say so.
+
+    Raises:
+        NotInTimeError: it has not ended.
+        CommandError: the Hub does not answer any more, or not this person.
+    """
+    name = workspace.name
+    app.console.note(f"A snapshot of {name} is being taken. Waiting until it is captured …")
+    goes_on = f"The snapshot of {name} goes on without you. Nothing else was asked for."
+    late = f"the snapshot of {name} is not captured"
+    follow_operation(app, workspace, OperationGoal(goes_on, late, seconds))
+
+
 class Looks:
     """The pauses between looks at something that is waited for, until the time is over."""
 
@@ -236,16 +287,16 @@ def _may_come(workspace: Workspace, wanted: str) -> bool:
     What is ready goes to sleep by itself, and what sleeps is deleted. Nothing wakes by itself. What
     a failed operation has left stays as it is. A failed snapshot has left nothing.
     """
-    if workspace.error is not None and workspace.error.operation_kind != TAKES_SNAPSHOT:
+    if workspace.failure is not None:
         return False
     return wanted == GONE or (wanted == "SUSPENDED" and workspace.status == "READY")
 
 
 def _why_not(workspace: Workspace) -> str:
     said = f"{workspace.name} is {words.status(workspace)}"
-    if workspace.error is None:
+    if workspace.failure is None:
         return f"{said}, and nothing changes that by itself"
-    return f"{said}: {workspace.error.code}: {workspace.error.message}"
+    return f"{said}: {workspace.failure.reason}"
 
 
 def _progress(app: App, workspace: Workspace, *, several: bool) -> Progress:

@@ -9,6 +9,7 @@ from workspace_cli import errors
 from workspace_cli.config import Hub
 from workspace_cli.text import one_line
 
+NAME = "NAME"  # stands in a hint for what names the workspace in a command
 # Which option, or argument, sets a field of a request.
 OPTIONS = {
     "name": "NAME",
@@ -34,12 +35,12 @@ _OPTIONS_OF = {
     "fork": {"name": "NEW", "from": "--snapshot", "from.snapshot_id": "--snapshot"},
 }
 _HINTS_OF = {
-    "snapshots": {"QUOTA_EXCEEDED": "delete one: workspace snapshots NAME --delete SNAPSHOT"}
+    "snapshots": {"QUOTA_EXCEEDED": f"delete one: workspace snapshots {NAME} --delete SNAPSHOT"}
 }
 _MOST_FIELDS = 20
 _HINTS = {
-    "OPERATION_UNDER_WAY": "wait until it has ended: workspace show NAME --watch",
-    "NOT_AWAKE": "workspace start NAME",
+    "OPERATION_UNDER_WAY": f"wait until it has ended: workspace show {NAME} --watch",
+    "NOT_AWAKE": f"workspace start {NAME}",
     "QUOTA_EXCEEDED": "stop or delete a workspace, or ask whoever runs the Hub for more",
     "NOT_ALLOWED": "ask whoever runs this Hub",
     "WORKSPACE_GONE": "run the command again: it then is another request",
@@ -47,7 +48,6 @@ _HINTS = {
     "TOO_MANY_REQUESTS": "try again later",
     "UNAVAILABLE": "nothing is half done: try again",
     "NO_HOME": "it has a home once it has been ready",
-    "SNAPSHOT_NOT_READY": "see when it is: workspace snapshots NAME",
     "SNAPSHOT_IN_USE": "wait until the workspace that is made from it is ready",
     "INTERNAL": "try again; if it stays, give whoever runs the Hub the request's id",
 }
@@ -56,7 +56,7 @@ _HINTS = {
 def error_of(
     status: int, problem: Mapping[str, Any], request_id: str, hub: Hub, verb: str
 ) -> errors.CommandError:
-    """Return the error that an answer is.
+    """Return the error that an answer is. ``NAME`` in its hint is for the caller to fill in.
 
     Args:
         status: of HTTP, not 2xx.
@@ -78,7 +78,7 @@ def error_of(
             f"{hub.address} does not believe who you are: {detail}", request_id=request_id
         )
     if code == "SNAPSHOT_NOT_FOUND":
-        hint = "workspace snapshots NAME"
+        hint = f"workspace snapshots {NAME}"
         return errors.SnapshotNotFoundError(detail, hint=hint, request_id=request_id)
     if status == 404:
         return errors.WorkspaceNotFoundError(detail, hint="workspace ls", request_id=request_id)

@@ -19,6 +19,7 @@ from workspace_cli.workspaces import (
     MOST_NAMED,
     NAME,
     SURE_LENGTH,
+    TAKES_SNAPSHOT,
     Failure,
     Workspace,
     failure_of,
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 _MOST_NUMBER = 10**18  # of anything that is counted here
 _CONSISTENCY = {"clean": "clean", "crash": "crash-consistent"}
+_TAKING = "TAKING"  # only here: the Hub lists it once it is captured
 _STATES = {
+    _TAKING: "being taken",
     "UPLOADING": "uploading",
     "READY": "ready",
     "FAILED": "failed",
@@ -50,7 +53,7 @@ class Snapshot:
         raw: the API's own object, unchanged; for JSON only.
         id: a UUID; it may stand in a path and an argument.
         name: what a person called it; None if they did not.
-        state: ``UPLOADING``, ``READY``, ``FAILED`` or ``DELETING``.
+        state: ``UPLOADING``, ``READY``, ``FAILED``, ``DELETING``, or as ``being_taken`` has it.
         taken_at: when its content was captured, or at least asked for.
     """
 
@@ -71,8 +74,13 @@ class Snapshot:
 
     @property
     def label(self) -> str:
-        """What it is called in a sentence: its name, or the beginning of its id."""
-        return self.name or self.id[:SURE_LENGTH]
+        """What it is called in a sentence: its name in quotes, or the beginning of its id."""
+        return f'"{self.name}"' if self.name else self.beginning
+
+    @property
+    def beginning(self) -> str:
+        """The beginning of its id, long enough to name it."""
+        return self.id[:SURE_LENGTH]
 
     @property
     def argument(self) -> str:
@@ -146,6 +154,22 @@ def snapshot_of(value: Any) -> Snapshot:
     )
 
 
+def being_taken(workspace: Workspace) -> Snapshot | None:
+    """Return the snapshot that is being taken of a workspace; None if none is."""
+    operation = workspace.operation
+    if operation is None or operation.kind != TAKES_SNAPSHOT or not ID.fullmatch(operation.id):
+        return None
+    since = object_of(workspace.raw.get("operation")).get("requested_at")
+    return snapshot_of(
+        {
+            "id": operation.id,
+            "name": operation.snapshot_name,
+            "state": _TAKING,
+            "asked_at": since,
+        }
+    )
+
+
 def find_snapshot(
     there: Sequence[Snapshot], wanted: str, workspace: Workspace, *, surely: bool = False
 ) -> Snapshot:
@@ -176,7 +200,7 @@ def find_snapshot(
     if not found:
         raise SnapshotNotFoundError(
             f'{workspace.name} has no snapshot "{one_line(wanted)}"',
-            hint=f"workspace snapshots {argument_of(workspace)}",
+            hint=f"workspace snapshots {workspace.argument}",
         )
     if len(found) > 1:
         which = ", ".join(f"{each.id} ({each.name or 'no name'})" for each in found[:MOST_NAMED])
@@ -199,20 +223,19 @@ def arguments_for_completion(context: click.Context, incomplete: str) -> list[st
     return [each for each in names if each.startswith(incomplete)]
 
 
-def argument_of(workspace: Workspace) -> str:
-    """Return what names a workspace in a command: its name if a Hub allows that, else its id."""
-    return workspace.name if NAME.fullmatch(workspace.name) else workspace.id
-
-
 # ---- in words ------------------------------------------------------------------------------------
 
 
 def state(snapshot: Snapshot) -> str:
-    """Return the state in words, with the reason if it failed."""
-    said = _STATES.get(snapshot.state, snapshot.state)
-    if snapshot.error is None:
-        return said
-    return f"{said}: {snapshot.error.code}: {snapshot.error.message}"
+    """Return the state in a word or two."""
+    return _STATES.get(snapshot.state, snapshot.state)
+
+
+def how_it_is(snapshot: Snapshot) -> str:
+    """Return what it is, to stand behind its name in a sentence; with the reason if it failed."""
+    if snapshot.state != "FAILED":
+        return f"is {state(snapshot)}"
+    return "has failed" if snapshot.error is None else f"has failed: {snapshot.error.reason}"
 
 
 def consistency(snapshot: Snapshot) -> str:

@@ -91,8 +91,8 @@ def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) ->
         since = operation.requested_at
         elapsed = f", {duration((now - since).total_seconds())}" if since else ""
         return f"{doing(operation)}{elapsed}{usually(usual)}"
-    if workspace.error is not None:
-        return f"{workspace.error.code}: {workspace.error.message}"
+    if workspace.failure is not None:
+        return workspace.failure.reason
     if workspace.status == "READY" and workspace.stops_at is not None:
         return f"sleeps {ahead(workspace.stops_at, now)}"
     if workspace.status == "SUSPENDED" and workspace.deletes_at is not None:
@@ -123,6 +123,12 @@ def _expected(each: Mapping[str, Any], now: datetime) -> str:
 def event(what: str) -> str:
     """Return an event's name in words: ``SnapshotTaken`` is ``snapshot taken``."""
     return _CAPITAL.sub(r" \g<0>", what).lower()
+
+
+def not_taken(workspace: Workspace) -> str:
+    """Return why its last snapshot was not taken; empty if nothing failed."""
+    failure = workspace.snapshot_failure
+    return "" if failure is None else f"no snapshot was taken: {failure.reason}"
 
 
 def usually(seconds: float | None) -> str:

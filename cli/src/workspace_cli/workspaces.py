@@ -39,13 +39,17 @@ TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """The change that is under way. ``zones_tried`` are those without capacity."""
+    """The change that is under way.
+
+    ``zones_tried`` are those without capacity; a SNAPSHOT may have a ``snapshot_name``.
+    """
 
     id: str
     kind: str
     phase: str
     requested_at: datetime | None
     zones_tried: tuple[str, ...]
+    snapshot_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,11 @@ class Failure:
     code: str
     message: str
     operation_kind: str | None
+
+    @property
+    def reason(self) -> str:
+        """The code, and what it means here."""
+        return f"{self.code}: {self.message}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +99,22 @@ class Workspace:
     last_device: str | None
     repo: str | None
     branch: str | None
+
+    @property
+    def argument(self) -> str:
+        """What names it in a command: its name if a Hub allows that, else its id."""
+        return self.name if NAME.fullmatch(self.name) else self.id
+
+    @property
+    def failure(self) -> Failure | None:
+        """What went wrong with it; None if it is nothing, or only a snapshot was not taken."""
+        return None if self.snapshot_failure else self.error
+
+    @property
+    def snapshot_failure(self) -> Failure | None:
+        """Why its last snapshot was not taken: it goes on as it was. None if nothing failed."""
+        is_of_snapshot = self.error is not None and self.error.operation_kind == TAKES_SNAPSHOT
+        return self.error if is_of_snapshot and self.status != "ERROR" else None
 
     @property
     def is_settled(self) -> bool:
@@ -170,6 +195,12 @@ def find(client: HubClient, name: str, *, surely: bool = False) -> Workspace:
         WorkspaceNotFoundError: there is none.
         WrongUsageError: several are meant.
     """
+    found = _find(client, name, surely=surely)
+    client.names[found.id] = found.argument
+    return found
+
+
+def _find(client: HubClient, name: str, *, surely: bool) -> Workspace:
     if ID.fullmatch(name):
         return workspace_of(client.workspace(name))
     by_name = sorted(_named(client, name), key=lambda each: (each.is_being_deleted, each.is_kept))
@@ -252,6 +283,7 @@ def _operation_of(value: Any) -> Operation | None:
         zones_tried=tuple(one_line(each, 64) for each in tried[:20])
         if isinstance(tried, list)
         else (),
+        snapshot_name=text_of(value, "snapshot_name", 64),
     )
 
 

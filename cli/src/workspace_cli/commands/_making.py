@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -94,7 +93,7 @@ def make(
         context: the command's.
         fields: the request.
         given: the options.
-        told: is said once it is asked for; nothing if empty.
+        told: is said once the Hub has accepted it; nothing if empty.
 
     Raises:
         CommandError: it was refused, or has not become ready.
@@ -104,7 +103,13 @@ def make(
     # The key makes every repetition of this request the same request.
     key = secrets.token_urlsafe(24)
     if given["dry_run"]:
-        run = partial(app.client().create, fields, key, dry_run=True)
+
+        def run() -> Any:
+            planned = app.client().create(fields, key, dry_run=True)
+            if told:
+                app.console.note(told)
+            return planned
+
         show_each(app, [(name, run)], given["output"])
         return
     with app.on_interrupt(f"It is not known whether {name} was asked for. To see:\n  workspace ls"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from workspace_cli.app import App
 from workspace_cli.errors import CommandError, WorkspaceNotFoundError
-from workspace_cli.following import Goal, come_back, follow
+from workspace_cli.following import Goal, after_snapshot, come_back, follow
 from workspace_cli.workspaces import Workspace, workspace_of
 
 
@@ -43,6 +44,9 @@ def carry_out(
 ) -> None:
     """Ask for a change of each workspace, and wait for all; one that fails stops no other.
 
+    If one's snapshot is being taken, its end is waited for before, whatever ``waits`` says: it
+    lasts some seconds.
+
     Args:
         app: the run.
         found: the workspaces.
@@ -59,7 +63,7 @@ def carry_out(
         text = f"It is not known whether the Hub heard of {each.name}. To see:\n  workspace ls"
         with app.on_interrupt(text):
             try:
-                value = ask(each)
+                value = after_snapshot(app, each, partial(ask, each), goal.seconds)
             except CommandError as error:
                 error.message = f"{each.name}: {error.message}" if len(found) > 1 else error.message
                 errors.append(error)

@@ -7,8 +7,11 @@ import click
 from workspace_cli import words
 from workspace_cli.app import App
 from workspace_cli.commands import _options
+from workspace_cli.errors import CommandError
 from workspace_cli.main import WORKSPACE, Command
+from workspace_cli.snapshots import list_of
 from workspace_cli.text import one_line, parse_time
+from workspace_cli.workspaces import SURE_LENGTH, Workspace, text_of
 
 
 @click.command(cls=Command)
@@ -26,15 +29,35 @@ from workspace_cli.text import one_line, parse_time
 @click.pass_obj
 def command(app: App, name: str, limit: int, output: str) -> None:
     """Show who did what to the workspace NAME, the latest first."""
-    values = app.client().events(app.find(name).id, limit)
+    workspace = app.find(name)
+    values = app.client().events(workspace.id, limit)
     if output == "json":
         app.console.json(values)
         return
-    rows = [_row(each) for each in values if isinstance(each, dict)]
-    app.console.table(("AT", "WHO", "WHAT", "RESULT"), rows)
+    events = [each for each in values if isinstance(each, dict)]
+    head, rows = _HEAD, [_row(each) for each in events]
+    about = [text_of(each, "snapshot_id") for each in events]
+    if any(about):
+        names = _names(app, workspace)
+        called = [names.get(each or "", (each or "")[:SURE_LENGTH]) for each in about]
+        head = (*head, "SNAPSHOT")
+        rows = [(*row, each) for row, each in zip(rows, called, strict=True)]
+    app.console.table(head, rows)
 
 
-def _row(event: dict[str, Any]) -> tuple[str, str, str, str]:
+_HEAD: tuple[str, ...] = ("AT", "WHO", "WHAT", "RESULT")
+
+
+def _names(app: App, workspace: Workspace) -> dict[str, str]:
+    """Return the names of the snapshots that are there and have one, by id."""
+    try:
+        there = list_of(app.client().snapshots(workspace.id)).snapshots
+    except CommandError:  # the events are what was asked for
+        there = ()
+    return {each.id: each.name for each in there if each.name}
+
+
+def _row(event: dict[str, Any]) -> tuple[str, ...]:
     at = parse_time(event.get("at"))
     try:
         when = f"{at.astimezone():%Y-%m-%d %H:%M:%S %z}" if at else ""

@@ -44,9 +44,13 @@ def command(context: click.Context, /, name: str, new: str, **given: Any) -> Non
         source = _newest(workspace, there, new)
     else:
         source = find_snapshot(there.snapshots, given["wanted"], workspace)
+        _check(source, workspace, new)
     fields = {**_making.fields_of(new, given), "from": {"snapshot_id": source.id}}
-    app.console.note(_said(app, source, workspace))
-    _making.make(context, fields, given)
+    try:
+        _making.make(context, fields, given, told=_said(app, source, workspace))
+    except SnapshotNotFoundError as error:  # it has just gone
+        error.hint = _list(workspace)
+        raise
 
 
 def _newest(workspace: Workspace, there: SnapshotList, new: str) -> Snapshot:
@@ -59,18 +63,40 @@ def _newest(workspace: Workspace, there: SnapshotList, new: str) -> Snapshot:
     for each in there.snapshots:
         if each.state == "READY":
             return each
-    argument = snapshots.argument_of(workspace)
     for each in there.snapshots:
         if each.state == "UPLOADING":
-            raise RefusedError(
-                f"the snapshot {each.label} of {workspace.name} is still being uploaded",
-                hint=f"once `workspace snapshots {argument}` calls it ready:"
-                f" workspace fork {argument} {new}",
-            )
+            _check(each, workspace, new)
     raise SnapshotNotFoundError(
         f"{workspace.name} has no snapshot that can be used",
-        hint=f"take one, and wait until it is ready: workspace snapshot {argument} --ready",
+        hint="take one, and wait until it is ready:"
+        f" workspace snapshot {workspace.argument} --ready",
     )
+
+
+def _check(source: Snapshot, workspace: Workspace, new: str) -> None:
+    """Refuse a snapshot that cannot be used. Of a state that is not known here the Hub decides.
+
+    Raises:
+        RefusedError: it is being uploaded, or has failed.
+        SnapshotNotFoundError: it is being deleted.
+    """
+    said = f"the snapshot {source.label} of {workspace.name}"
+    if source.state == "UPLOADING":
+        argument = workspace.argument
+        raise RefusedError(
+            f"{said} is still being uploaded",
+            hint=f"once `{_list(workspace)}` calls it ready: workspace fork {argument} {new}",
+        )
+    if source.state == "FAILED":
+        raise RefusedError(
+            f"{said} {snapshots.how_it_is(source)}", hint=f"take another one: {_list(workspace)}"
+        )
+    if source.state == "DELETING":
+        raise SnapshotNotFoundError(f"{said} {snapshots.how_it_is(source)}", hint=_list(workspace))
+
+
+def _list(workspace: Workspace) -> str:
+    return f"workspace snapshots {workspace.argument}"
 
 
 def _said(app: App, source: Snapshot, workspace: Workspace) -> str:

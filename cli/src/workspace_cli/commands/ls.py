@@ -71,5 +71,7 @@ def _table(each: Workspace, now: datetime, hub: str) -> tuple[str, ...]:
 
 
 def _wide(each: Workspace, now: datetime, hub: str) -> tuple[str, ...]:
+    name, status, following, *others = _table(each, now, hub)
+    following = "; ".join(filter(None, (following, words.not_taken(each))))
     more = (each.zone, each.image_tag, each.repo or "", each.branch or "", each.id)
-    return (*_table(each, now, hub), *more)
+    return (name, status, following, *others, *more)

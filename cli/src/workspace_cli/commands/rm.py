@@ -5,13 +5,15 @@ from typing import Any
 
 import click
 
+from workspace_cli import features
 from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.commands._verbs import carry_out, find_all
 from workspace_cli.dry_run import show_each
-from workspace_cli.errors import RefusedError, WorkspaceNotFoundError
+from workspace_cli.errors import CommandError, RefusedError, WorkspaceNotFoundError
 from workspace_cli.following import GONE, Goal
 from workspace_cli.main import WORKSPACE, Command
+from workspace_cli.snapshots import list_of
 from workspace_cli.workspaces import Workspace
 
 
@@ -55,10 +57,27 @@ def _confirm(app: App, found: list[Workspace]) -> None:
     names = ", ".join(each.name for each in found)
     if len(found) == 1:
         question, wanted = f"Delete {names}? Type its name:", names
-        what = "the machine, its memory, its home and its snapshots"
+        what = ["the machine", "its memory", "its home"]
     else:
         question, wanted = f"Delete {names}? Type how many these are:", str(len(found))
-        what = "the machines, their memory, their homes and their snapshots"
-    app.console.note(f"This deletes {what}. Nothing brings them back.")
+        what = ["the machines", "their memory", "their homes"]
+    *others, last = [*what, *_snapshots(app, found)]
+    app.console.note(f"This deletes {', '.join(others)} and {last}. Nothing brings them back.")
     if app.console.ask(question, instead="give --yes, if it is to be deleted") != wanted:
         raise RefusedError("that is something else, so nothing was deleted")
+
+
+def _snapshots(app: App, found: list[Workspace]) -> list[str]:
+    """Return how many snapshots are deleted with the workspaces; nothing if there is none."""
+    unknown = ["the snapshots, if there are any"]
+    if not app.console.is_interactive:  # nobody is asked
+        return unknown
+    client = app.client()
+    try:
+        if features.SNAPSHOTS not in client.features():
+            return []
+        lists = [list_of(client.snapshots(each.id)) for each in found]
+    except CommandError:  # the deletion is what was asked for
+        return unknown
+    many = sum(each.state != "DELETING" for there in lists for each in there.snapshots)
+    return [f"{many} {'snapshot' if many == 1 else 'snapshots'}"] if many else []

@@ -49,8 +49,10 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
     since = words.since(workspace, now)
     yield workspace.name, f"{words.status(workspace)} {since}".rstrip()
     yield from _next(workspace, now)
-    if workspace.error is not None:
-        yield "error", f"{workspace.error.code}: {workspace.error.message}"
+    if workspace.failure is not None:
+        yield "error", workspace.failure.reason
+    if told := words.not_taken(workspace):
+        yield "snapshot", told
     if workspace.operation is not None and workspace.operation.zones_tried:
         yield "no capacity", ", ".join(workspace.operation.zones_tried)
     yield "connect", f"workspace ssh {workspace.name}"
@@ -79,7 +81,7 @@ def _next(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what is under way, and what happens next, with its reasons if the Hub says them."""
     expected = words.outlook(workspace, now)
     if workspace.operation is not None or not expected:
-        failed = workspace.operation is None and workspace.error is not None
+        failed = workspace.operation is None and workspace.failure is not None
         dash = "–"  # noqa: RUF001
         expected.insert(0, dash if failed else words.upcoming(workspace, now))
     for number, line in enumerate(expected):
@@ -105,8 +107,10 @@ def _watch(app: App, workspace: Workspace, output: str) -> None:
             if output == "json":
                 app.console.json(workspace.raw, indent=None)
             else:
-                what = words.upcoming(workspace, client.now())
-                told = f"{words.status(workspace)}: {what}" if what else words.status(workspace)
+                what = (words.upcoming(workspace, client.now()), words.not_taken(workspace))
+                told = ": ".join(
+                    filter(None, (words.status(workspace), "; ".join(filter(None, what))))
+                )
                 app.console.out(f"{datetime.now().astimezone():%H:%M:%S}  {told}")
 
 

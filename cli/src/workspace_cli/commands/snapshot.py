@@ -40,7 +40,7 @@ def command(app: App, /, name: str, **given: Any) -> None:
 
 
 def _take(app: App, found: Workspace, given: dict[str, Any]) -> None:
-    see = f"workspace snapshots {snapshots.argument_of(found)}"
+    see = f"workspace snapshots {found.argument}"
     unknown = (
         f"It is not known whether the Hub heard of a snapshot of {found.name}. To see:\n  {see}"
     )
@@ -86,15 +86,17 @@ def _captured(app: App, found: Workspace, snapshot_id: str, after: Workspace | N
     taken = _one(app, found, snapshot_id)
     if taken is not None and taken.state in {"UPLOADING", "READY"}:
         return taken
-    show = f"workspace show {snapshots.argument_of(found)}"
+    show = f"workspace show {found.argument}"
     if after.is_being_deleted:
         raise CommandError(f"{found.name} is being deleted, so its snapshot was given up")
-    if taken is not None and taken.error is not None:
+    if taken is not None and taken.state == "FAILED":
         raise CommandError(_failed(found, taken), hint=show)
-    if after.error is not None and after.error.operation_kind == TAKES_SNAPSHOT:
-        reason = f"{after.error.code}: {after.error.message}"
-        raise CommandError(f"{found.name} was not captured: {reason}", hint=show)
-    raise CommandError(f"{found.name} was not captured, or its snapshot is deleted", hint=show)
+    failure = taken.error if taken is not None else None
+    if failure is None and after.error is not None and after.error.operation_kind == TAKES_SNAPSHOT:
+        failure = after.error
+    if failure is not None:
+        raise CommandError(f"no snapshot of {found.name} was taken: {failure.reason}", hint=show)
+    raise CommandError(f"no snapshot of {found.name} was taken, or it is deleted again", hint=show)
 
 
 def _say(app: App, found: Workspace, taken: Snapshot) -> None:
@@ -119,7 +121,7 @@ def _ready(app: App, found: Workspace, taken: Snapshot, seconds: float) -> Snaps
         if not looks.again():
             raise NotInTimeError(
                 f"the snapshot {taken.label} of {found.name} is still being uploaded",
-                hint=f"it goes on: workspace snapshots {snapshots.argument_of(found)}",
+                hint=f"it goes on: workspace snapshots {found.argument}",
             )
         now = _one(app, found, taken.id)
     if now is None or now.state == "DELETING":
@@ -136,4 +138,4 @@ def _one(app: App, found: Workspace, snapshot_id: str) -> Snapshot | None:
 
 
 def _failed(found: Workspace, taken: Snapshot) -> str:
-    return f"the snapshot {taken.label} of {found.name} is {snapshots.state(taken)}"
+    return f"the snapshot {taken.label} of {found.name} {snapshots.how_it_is(taken)}"

@@ -7,17 +7,15 @@ from typing import Any
 
 import click
 
-from workspace_cli import features, words
-from workspace_cli import snapshots as of
+from workspace_cli import features, snapshots, words
 from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.errors import RefusedError
 from workspace_cli.main import SNAPSHOT, WORKSPACE, Command
 from workspace_cli.snapshots import Snapshot, SnapshotList, find_snapshot, list_of, snapshot_of
-from workspace_cli.text import day_or_time, one_line, size
-from workspace_cli.workspaces import SURE_LENGTH, TAKES_SNAPSHOT, Workspace
+from workspace_cli.text import day_or_time, size
+from workspace_cli.workspaces import SURE_LENGTH, Workspace
 
-_LONGEST_STATE = 60
 _DO_NOT_COUNT = {"FAILED", "DELETING"}  # in how many there may be
 
 
@@ -62,10 +60,19 @@ def _show(app: App, workspace: Workspace, there: SnapshotList, output: str) -> N
             app.console.out(each.id)
         return
     now = app.client().now()
-    if there.snapshots:
+    taken = snapshots.being_taken(workspace)
+    if taken is not None and any(each.id == taken.id for each in there.snapshots):
+        taken = None  # it has been captured meanwhile
+    shown = [*([taken] if taken else []), *there.snapshots]
+    if shown:
         head, row = (_WIDE, _wide) if output == "wide" else (_TABLE, _table)
-        app.console.table(head, [row(each, now) for each in there.snapshots])
-    app.console.note(_more(workspace, there, now))
+        app.console.table(head, [row(each, now) for each in shown])
+    for each in there.snapshots:
+        if each.state == "FAILED":
+            app.console.note(f"{each.label} {snapshots.how_it_is(each)}.")
+    if workspace.snapshot_failure is not None:
+        app.console.note(f"The last one was not taken: {workspace.snapshot_failure.reason}.")
+    app.console.note(_more(workspace, there, now, is_taken=taken is not None))
 
 
 _TABLE: tuple[str, ...] = ("NAME", "ID", "STATE", "AGE", "SIZE", "CONSISTENCY")
@@ -75,11 +82,11 @@ _WIDE: tuple[str, ...] = (*_TABLE, "TAKEN", "DISK", "MACHINE", "IMAGE", "REPO", 
 def _table(each: Snapshot, now: datetime) -> tuple[str, ...]:
     return (
         each.name or "",
-        each.id[:SURE_LENGTH],
-        one_line(of.state(each), _LONGEST_STATE),
-        of.age(each, now),
+        each.beginning,
+        snapshots.state(each),
+        snapshots.age(each, now),
         "" if each.stored_bytes is None else size(each.stored_bytes),
-        of.consistency(each),
+        snapshots.consistency(each),
     )
 
 
@@ -99,26 +106,28 @@ def _wide(each: Snapshot, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _more(workspace: Workspace, there: SnapshotList, now: datetime) -> str:
+def _more(workspace: Workspace, there: SnapshotList, now: datetime, *, is_taken: bool) -> str:
     """Return how many count, how many there may be, and when another can be taken."""
     many = sum(each.state not in _DO_NOT_COUNT for each in there.snapshots)
     most = "" if there.most is None else f" of at most {there.most}"
     said = f"{many}{most} {'snapshot' if many == 1 and not most else 'snapshots'}."
-    if workspace.operation is not None and workspace.operation.kind == TAKES_SNAPSHOT:
+    if is_taken:
         return f"{said} Another is being taken now."
     if there.next_at is not None and there.next_at > now:
         return f"{said} Another may be taken {words.ahead(there.next_at, now)}."
-    return f"{said} To take one:\n  workspace snapshot {of.argument_of(workspace)}"
+    return f"{said} To take one:\n  workspace snapshot {workspace.argument}"
 
 
 def _delete(app: App, workspace: Workspace, unwanted: Snapshot, given: dict[str, Any]) -> None:
     if not given["yes"]:
         _confirm(app, workspace, unwanted)
-    see = f"workspace snapshots {of.argument_of(workspace)}"
+    see = f"workspace snapshots {workspace.argument}"
     unknown = f"It is not known whether the Hub heard of {unwanted.label}. To see:\n  {see}"
     with app.on_interrupt(unknown):
         gone = snapshot_of(app.client().delete_snapshot(workspace.id, unwanted.id))
-    app.console.note(f"The snapshot {unwanted.label} of {workspace.name} is {of.state(gone)}.")
+    app.console.note(
+        f"The snapshot {unwanted.label} of {workspace.name} {snapshots.how_it_is(gone)}."
+    )
     if given["output"] == "json":
         app.console.json(gone.raw)
 
@@ -129,10 +138,10 @@ def _confirm(app: App, workspace: Workspace, unwanted: Snapshot) -> None:
     Raises:
         RefusedError: they typed something else.
     """
-    old = of.age(unwanted, app.client().now())
+    old = snapshots.age(unwanted, app.client().now())
     about = f"{unwanted.label} of {workspace.name}" + (f", {old} old" if old else "")
     what = "its name" if unwanted.name else f"the first {SURE_LENGTH} characters of its id"
     app.console.note("This deletes the snapshot. Nothing brings it back.")
-    question = f"Delete {about}? Type {what}:"
-    if app.console.ask(question, instead="give --yes, if it is to be deleted") != unwanted.label:
+    question, wanted = f"Delete {about}? Type {what}:", unwanted.name or unwanted.beginning
+    if app.console.ask(question, instead="give --yes, if it is to be deleted") != wanted:
         raise RefusedError("that is something else, so nothing was deleted")

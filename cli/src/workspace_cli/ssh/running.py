@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workspace_cli.errors import FAILED, CommandError
+from workspace_cli.following import after_snapshot
 from workspace_cli.ssh import programs, remote_run
 from workspace_cli.ssh.way import Way, get_in
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
+
+_SNAPSHOT_SECONDS = 60.0  # that the end of one is waited for: nobody can interrupt that
 
 
 def run_to_the_end(app: App, name: str, words: Sequence[str], *, stops: bool) -> int:
@@ -49,9 +53,10 @@ def _stop(app: App, inside: Way) -> bool:
         app.console.note(f"{name} runs on: something else on this machine is connected to it.")
     if what != "stop":
         return True
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it takes one request
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it takes not much longer
     try:
-        app.client().stop(inside.workspace.id)
+        stop = partial(app.client().stop, inside.workspace.id)
+        after_snapshot(app, inside.workspace, stop, _SNAPSHOT_SECONDS)
     except CommandError as error:
         app.console.warn(f"{name} runs on: {error.message}")
         app.console.note(f"  workspace stop {name}")

@@ -361,7 +361,9 @@ def _ask(app: App, workspace: Workspace) -> Any:
         if workspace.is_being_deleted:
             raise RefusedError(f"{workspace.name} is being deleted")
         if workspace.operation is not None and workspace.is_settled:
-            _await_snapshot(app, workspace)
+            from workspace_cli.following import await_snapshot  # noqa: PLC0415  # as in _follow
+
+            await_snapshot(app, workspace)
         elif workspace.operation is not None:
             stops = workspace.operation.kind == "STOP"
             _follow(app, workspace, "SUSPENDED" if stops else "READY")
@@ -381,14 +383,6 @@ def _follow(app: App, workspace: Workspace, status: str) -> None:
     [outcome] = follow(app, [workspace], Goal(status))
     if outcome.error is not None:
         raise outcome.error
-
-
-def _await_snapshot(app: App, workspace: Workspace) -> None:
-    from workspace_cli.following import OperationGoal, follow_operation  # noqa: PLC0415  # as above
-
-    goes_on = f"The snapshot of {workspace.name} goes on without you."
-    late = f"the snapshot of {workspace.name} is not captured"
-    follow_operation(app, workspace, OperationGoal(goes_on, late))
 
 
 def _read(app: App, value: Any) -> Connection:

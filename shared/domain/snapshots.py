@@ -53,9 +53,10 @@ class SnapshotState(StrEnum):
 class Consistency(StrEnum):
     """What a snapshot's file system is like.
 
-    ``CLEAN``: no machine ran, so everything was written. ``CRASH``: as after a power failure at
-    that moment, since a machine ran, or was suspended with its memory. The file system's journal
-    makes it whole; what programs had not written to the disk is not in it.
+    ``CLEAN``: the workspace's machine was shut down, and no other had the disk attached, so
+    everything was written. ``CRASH``: as after a power failure at that moment, since a machine ran,
+    was suspended with its memory, or was gone: nobody knows whether it was shut down before. The
+    file system's journal makes it whole; what programs had not written to the disk is not in it.
     """
 
     CLEAN = "clean"

@@ -199,9 +199,10 @@ class Operation:
     why the machine's memory will not be kept. ``renews``: the new machine is made only because the
     old one is too old. ``phases`` are the durations of the phases that have ended
     (``durations.phases_until``). ``snapshot_name`` is the name that a person gives to the snapshot
-    that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: no machine ran when Compute
-    was asked for that snapshot. Version 0.1 does not know the fields of this paragraph and may drop
-    them, so each has a default with which the operation also ends well.
+    that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: the machine was shut down,
+    and no other had the disk, when Compute was asked for that snapshot. Version 0.1 does not know
+    the fields of this paragraph and may drop them, so each has a default with which the operation
+    also ends well.
     """
 
     id: str

@@ -222,16 +222,17 @@ class _Delivery:
         if operation.gce_operation is not None:
             state = machines.operation(GLOBAL, operation.gce_operation)
             pending, fault = not state.done, state.fault
-        home, disk_exists = workspace.home_disk, False
-        if home is not None and there is None and steps.reads_disk(operation):
-            disk_exists = machines.get_disk(Place(home.zone, home.name)) is not None
-        return StepInput(
+        seen = StepInput(
             pending=pending,
             fault=fault,
             instance=machines.get(Place(workspace.zone, workspace.instance_name)),
-            disk_exists=disk_exists,
             snapshot=there,
         )
+        home = workspace.home_disk
+        if home is None or not steps.reads_users(replace(step, inputs=seen)):
+            return seen
+        disk = machines.get_disk(Place(home.zone, home.name))
+        return replace(seen, disk_exists=disk is not None, home_users=disk.users if disk else ())
 
     def _see_elsewhere(self, step: Step) -> StepInput:
         """Read from all zones what this step needs of them."""

@@ -29,6 +29,7 @@ from shared.domain.steps.step import (
     StepInput,
     reads_console,
     reads_disk,
+    reads_users,
     seeks_elsewhere,
     source_to_read,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "problem_of",
     "reads_console",
     "reads_disk",
+    "reads_users",
     "record_outcome",
     "recording",
     "remake",

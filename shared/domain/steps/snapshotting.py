@@ -8,7 +8,7 @@ from enum import Enum
 
 from shared.domain.changes import Updated
 from shared.domain.drift import ObservedState, observed_state
-from shared.domain.instance import CreateSnapshot, Instance, Place, SnapshotStatus
+from shared.domain.instance import CreateSnapshot, Place, SnapshotStatus
 from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
     Consistency,
@@ -28,7 +28,6 @@ from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.workspace import OperationKind, Phase, Problem, Workspace
 
-_OFF = {ObservedState.ABSENT, ObservedState.TERMINATED}
 _WAIT = Wait()
 _TAKE_AGAIN = TakeAgain()
 
@@ -66,9 +65,15 @@ def observed_snapshot(step: Step) -> ObservedSnapshot:
     return _OBSERVED[seen.status]
 
 
-def is_off(instance: Instance | None) -> bool:
-    """Say whether a machine writes nothing, and has everything written that it was to write."""
-    return observed_state(instance) in _OFF
+def is_at_rest(step: Step) -> bool:
+    """Say whether nothing writes to the home, and everything was written that was to be.
+
+    Only the recorded machine can tell, shut down. One that is gone may have been deleted while it
+    ran, and another one that has the disk attached may be writing.
+    """
+    off = observed_state(step.inputs.instance) is ObservedState.TERMINATED
+    others = {*step.inputs.home_users} - {step.workspace.instance_name}
+    return off and step.sees_recorded_machine and not others
 
 
 def take(step: Step) -> Decision:
@@ -94,7 +99,7 @@ def end_captured(step: Step) -> Updated:
     """End the operation: the content is captured. What is left is the upload."""
     seen = step.inputs.snapshot
     assert seen is not None  # noqa: S101 -- it is observed as captured
-    at_rest = step.operation.home_at_rest and is_off(step.inputs.instance)
+    at_rest = step.operation.home_at_rest and is_at_rest(step)
     consistency = Consistency.CLEAN if at_rest else Consistency.CRASH
     taken = captured(step.record, seen, consistency, step.now, step.policy)
     return end_as_it_was(

@@ -51,7 +51,8 @@ class StepInput:
     ``elsewhere`` are the workspace's machines in other zones and ``disks`` all its disks, in any
     zone; read only if ``seeks_elsewhere`` says so. ``source`` is the snapshot that the home is made
     from, read only if ``source_to_read`` names it. ``snapshot`` is what the SNAPSHOT takes; read
-    only in the phases that depend on it.
+    only in the phases that depend on it. ``home_users`` are the names of the machines that have the
+    home disk attached; read only if ``reads_users`` says so.
     """
 
     pending: bool = False
@@ -63,6 +64,7 @@ class StepInput:
     disks: tuple[Disk, ...] = ()
     source: DiskSnapshot | None = None
     snapshot: DiskSnapshot | None = None
+    home_users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,16 @@ def reads_disk(operation: Operation) -> bool:
         Phase.SNAPSHOT,
         *DISK_PHASES,
     }
+
+
+def reads_users(step: Step) -> bool:
+    """Say whether a step of a SNAPSHOT depends on who has the home disk attached.
+
+    It does when Compute is asked for the snapshot, and when the content is captured.
+    """
+    if step.inputs.snapshot is None:
+        return step.operation.phase is Phase.SNAPSHOT
+    return step.operation.home_at_rest
 
 
 def source_to_read(step: Step) -> str | None:

@@ -56,7 +56,7 @@ from shared.domain.steps.snapshotting import (
     await_or_take_again,
     end_captured,
     end_failed_snapshot,
-    is_off,
+    is_at_rest,
     leave_foreign,
     observed_snapshot,
     take,
@@ -240,7 +240,7 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
     if isinstance(call.command, CreateSnapshot):
-        at_rest = is_off(step.inputs.instance)
+        at_rest = is_at_rest(step)
         step = replace(step, operation=replace(step.operation, home_at_rest=at_rest))
     known, notes = _after_call(step, call.command, outcome)
     moved = replace(step, workspace=known).await_call(

@@ -23,6 +23,7 @@ from shared.domain.instance import (
     DeleteSnapshot,
     FaultKind,
     InsertInstance,
+    Place,
     SnapshotStatus,
 )
 from shared.domain.lifecycle import NewConnection
@@ -86,13 +87,13 @@ def in_error(world: World) -> Workspace:
         (World.ready, Consistency.CRASH),
         (suspended, Consistency.CRASH),
         (shut_down_by_hand, Consistency.CLEAN),
-        (in_error, Consistency.CLEAN),
+        (in_error, Consistency.CRASH),
     ],
 )
 def test_a_snapshot_leaves_the_workspace_as_it_was(
     world: World, before: Callable[[World], Workspace], consistency: Consistency
 ) -> None:
-    """Only times of the record move; the machine stays, and is clean only if it was off."""
+    """Only times of the record move; the machine stays; it is clean if that was off."""
     workspace = before(world)
     machine = world.machine(workspace)
     state = machine and machine.state
@@ -582,3 +583,42 @@ def test_a_snapshot_stays_while_a_workspace_waits_for_it(world: World) -> None:
     world.delete("alice", fork.id)
     world.run()
     assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})
+
+
+def gone(world: World, workspace: Workspace) -> None:
+    """Delete the machine outside the Hub while it runs."""
+    world.machines.delete_by_hand(place_of(workspace))
+
+
+def held(world: World, workspace: Workspace) -> None:
+    """Shut the machine down, and attach its home to another one, which runs."""
+    world.stop("alice", workspace.id)
+    world.run()
+    world.machines.hold_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+
+
+@pytest.mark.parametrize("happens", [gone, held])
+def test_a_home_that_may_have_been_in_use_makes_no_clean_snapshot(
+    world: World, happens: Callable[[World, Workspace], None]
+) -> None:
+    """Only the workspace's own machine, shut down, shows that everything was written."""
+    workspace = world.ready()
+    happens(world, workspace)
+    world.pass_time(timedelta(minutes=1))
+    world.snapshot("alice", workspace.id)
+    world.run(lambda: bool(world.store.snapshots))
+    [taken] = world.store.snapshots.values()
+    assert taken.consistency is Consistency.CRASH
+
+
+def test_a_home_that_is_attached_elsewhere_meanwhile_makes_no_clean_snapshot(world: World) -> None:
+    """Somebody may have written to it before its content was captured."""
+    workspace = world.ready()
+    world.stop("alice", workspace.id)
+    world.run()
+    world.snapshot("alice", workspace.id)
+    world.run(lambda: bool(world.machines.snapshots))
+    world.machines.hold_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+    world.run(lambda: bool(world.store.snapshots))
+    [taken] = world.store.snapshots.values()
+    assert taken.consistency is Consistency.CRASH

@@ -178,6 +178,20 @@ def test_a_snapshot_that_compute_refuses_is_an_error_of_a_workspace_that_stays_r
     assert world.workspace(workspace.id).error is None
 
 
+def test_a_refusal_of_a_snapshot_says_nothing_of_a_machine(world: World) -> None:
+    """The code is that of any other refusal, and the person is to know what was refused."""
+    workspace = world.ready()
+    world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.INVALID)
+    world.snapshot("alice", workspace.id)
+    world.run()
+
+    error = world.workspace(workspace.id).error
+    assert error is not None
+    assert error.code == "COMPUTE_REFUSED"
+    assert error.message.startswith("Compute Engine refused the snapshot. ")
+    assert "machine" not in error.message
+
+
 def test_a_workspace_in_error_keeps_its_own_error(world: World) -> None:
     """Only the trail has why the snapshot failed."""
     workspace = in_error(world)

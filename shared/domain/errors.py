@@ -86,7 +86,7 @@ class SnapshotNotFoundError(HubError):
     def __init__(self, snapshot_id: str) -> None:
         super().__init__(
             f"There is no snapshot {snapshot_id}. "
-            "GET /workspaces/{workspace_id}/snapshots lists those of a workspace."
+            "Look for it in the list of its workspace's snapshots."
         )
 
 

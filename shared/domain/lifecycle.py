@@ -5,7 +5,6 @@ as when the same operation is under way already. ``steps`` has the table of what
 does, ``reports`` what machines may say.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,15 +17,14 @@ from shared.domain.errors import (
     NoHomeError,
     NotAwakeError,
     OperationUnderWayError,
-    QuotaExceededError,
     TooManyRequestsError,
 )
 from shared.domain.forks import source_of
 from shared.domain.idleness import awake_until
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
+from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, unwanted
-from shared.domain.snapshots import delete as delete_snapshot
 from shared.domain.steps import WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
     Activity,
@@ -94,17 +92,6 @@ class NewOperation:
     id: str
     actor: Actor
     now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSnapshots:
-    """The snapshots of a workspace.
-
-    ``unreadable`` is how many more there are that only a newer version can read.
-    """
-
-    snapshots: Sequence[Snapshot] = ()
-    unreadable: int = 0
 
 
 # ---- people --------------------------------------------------------------------------------------
@@ -356,16 +343,16 @@ def snapshot(
 ) -> Updated | None:
     """Ask for a snapshot of a workspace's home. None if one of this name is being taken.
 
-    ``known`` are the snapshots that the workspace has. If there are as many as may be, the oldest
-    automatic ones make room. The workspace stays what it is, whatever its status, and so does its
-    machine.
+    ``known`` are the snapshots that the workspace has. The workspace stays what it is, whatever its
+    status, and so does its machine. ``snapshot_asked_at`` moves when the operation ends, unless
+    Compute refuses it at once.
 
     Raises:
         OperationUnderWayError: another operation is under way, or a SNAPSHOT of another name.
         NoHomeError: no machine has used its home yet.
         NameTakenError: another snapshot of the workspace has the name.
         TooManyRequestsError: the last one was asked for too short a time ago.
-        QuotaExceededError: there are as many as may be, and people have asked for each of them.
+        QuotaExceededError: there will be no room for it (``snapshot_room``).
     """
     under_way = workspace.operation
     if under_way is not None:
@@ -390,43 +377,18 @@ def snapshot(
             f"The next one can be taken from {next_at:%Y-%m-%dT%H:%M:%SZ} on.",
             next_at - new.now,
         )
-    leaving = _making_room(kept, known.unreadable, policy)
+    check_room(known, policy)
     taking = _operation(OperationKind.SNAPSHOT, Phase.SNAPSHOT, new, policy)
-    asked = replace(workspace, snapshot_asked_at=new.now)
-    begun = _begin(asked, replace(taking, snapshot_name=name), policy)
-    changes = [delete_snapshot(each, new.actor.request_id, new.now, policy) for each in leaving]
-    note = Note("SnapshotDeleteRequested", "The oldest automatic snapshot makes room for this one.")
-    return replace(
-        begun,
-        snapshots=tuple(change.snapshot for change in changes if change is not None),
-        notes=(note,) * len(leaving),
-    )
+    return _begin(workspace, replace(taking, snapshot_name=name), policy)
 
 
 def next_snapshot_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return from when on another snapshot may be asked for. None if none ever was."""
+    under_way = workspace.operation
     asked_at = workspace.snapshot_asked_at
+    if under_way is not None and under_way.kind is OperationKind.SNAPSHOT:
+        asked_at = under_way.requested_at
     return asked_at + policy.snapshot_pause if asked_at is not None else None
-
-
-def _making_room(kept: Sequence[Snapshot], others: int, policy: Policy) -> list[Snapshot]:
-    """Return the automatic snapshots that go so that there may be another one.
-
-    Raises:
-        QuotaExceededError: not enough of them are automatic.
-    """
-    counted = [each for each in kept if each.state is not SnapshotState.FAILED]
-    count, most = len(counted) + others, policy.snapshots_per_workspace
-    too_many = count + 1 - most
-    automatic = sorted(
-        (each for each in counted if each.automatic), key=lambda each: (each.asked_at, each.id)
-    )
-    if too_many > len(automatic):
-        raise QuotaExceededError(
-            f"The workspace has {count} of at most {most} snapshots. "
-            "Delete one, or ask whoever runs this Hub for more."
-        )
-    return automatic[: max(too_many, 0)]
 
 
 def _confirmed(workspace: Workspace, under_way: Operation, new: NewOperation) -> Updated | None:

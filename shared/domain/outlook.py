@@ -124,7 +124,7 @@ def _deletion(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
             kind=ExpectedKind.DELETE,
             at=at,
             since=workspace.suspended_at,
-            what="it is deleted, with its home and everything in it",
+            what="it is deleted, with its home, its snapshots and everything in them",
             why="it has been suspended, and nobody has started it",
             unless="somebody starts it",
         )

@@ -26,9 +26,10 @@ from shared.domain.workspace import Metadata, Operation, Problem, Workspace
 
 SNAPSHOT_SCHEMA_VERSION = 1
 SNAPSHOT_FAILED = "SNAPSHOT_FAILED"
-SNAPSHOT_GONE = "SNAPSHOT_GONE"
+SNAPSHOT_GONE = "SNAPSHOT_GONE"  # also of a workspace that was to be made from it
 SNAPSHOT_NOT_DELETED = "SNAPSHOT_NOT_DELETED"
 LONGEST_PAUSE = timedelta(minutes=5)  # between two looks at an upload, or two tries to delete
+LONGEST_PAUSE_IN_USE = timedelta(hours=1)  # between two tries while a workspace waits for its home
 MOST_DOUBLINGS = 3  # of the time after which the same job is resent
 # The refusals of a deletion that are over soon: it is still being made, or a disk is made from it.
 _SOON_OVER = {
@@ -77,8 +78,9 @@ class Snapshot:
     ``step`` goes up in every write that is followed by a job, and travels in the job.
     ``attend_at`` is when ``reconcile`` must see to it if nothing happens before; None if nothing is
     due. ``resends`` counts how often it has done so since the last step. ``gce_operation`` is the
-    call of Compute that is under way. ``kept_until`` is until when a DELETING snapshot that does
-    not exist is waited for, since a worker may be about to make it; None if none can be.
+    call of Compute that is under way. ``deleting_since`` is since when it has been DELETING.
+    ``kept_until`` is until when a DELETING snapshot that does not exist is waited for, since a
+    worker may be about to make it; None if none can be.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Snapshot:
     attend_at: datetime | None = None
     resends: int = 0
     gce_operation: str | None = None
+    deleting_since: datetime | None = None
     kept_until: datetime | None = None
     schema_version: int = SNAPSHOT_SCHEMA_VERSION
 
@@ -226,6 +229,7 @@ def unwanted(
         state=SnapshotState.DELETING,
         error=problem,
         attend_at=now + policy.attend_after,
+        deleting_since=now,
         kept_until=now + policy.worker_timeout,
     )
 
@@ -323,7 +327,9 @@ def _follow_deletion(
             return _wait(snapshot, snapshot.kept_until - now, now, policy)
         return SnapshotForgotten("SnapshotDeleted")
     if seen.pending or there.status is SnapshotStatus.DELETING:
-        return _wait(snapshot, policy.look_max, now, policy)
+        return _wait(
+            snapshot, _pause_of_deletion(snapshot, LONGEST_PAUSE, now, policy), now, policy
+        )
     if seen.fault is not None:
         return _refused(snapshot, seen.fault, now, policy)
     return DeleteSnapshot(snapshot.place)
@@ -340,15 +346,28 @@ def deletion_asked(
 
 
 def postpone(snapshot: Snapshot, now: datetime, policy: Policy) -> SnapshotUpdated:
-    """Delete a snapshot later: a workspace waits for a home from it."""
-    return _wait(snapshot, LONGEST_PAUSE, now, policy, "SnapshotInUse")
+    """Delete a snapshot later: a workspace waits for a home from it.
+
+    That may last for as long as nobody starts or deletes the workspace. What ends it has the
+    snapshot attended to at once (``hastened``).
+    """
+    pause = _pause_of_deletion(snapshot, LONGEST_PAUSE_IN_USE, now, policy)
+    return _wait(snapshot, pause, now, policy, "SnapshotInUse")
+
+
+def hastened(snapshot: Snapshot, now: datetime, policy: Policy) -> Snapshot | None:
+    """Return a snapshot for which no workspace waits any more; None if it is not to be deleted."""
+    if snapshot.state is not SnapshotState.DELETING:
+        return None
+    return _wait(snapshot, timedelta(), now, policy).snapshot
 
 
 def _refused(snapshot: Snapshot, fault: Fault, now: datetime, policy: Policy) -> SnapshotUpdated:
     """Try a deletion again that Compute has refused: ever more seldom if that does not pass."""
     again = replace(snapshot, gce_operation=None)
     if fault.kind in _SOON_OVER:
-        return _wait(again, policy.look_max, now, policy, "SnapshotDeletionRefused")
+        pause = _pause_of_deletion(snapshot, LONGEST_PAUSE, now, policy)
+        return _wait(again, pause, now, policy, "SnapshotDeletionRefused")
     known = snapshot.error
     since = known.at if known is not None and known.code == SNAPSHOT_NOT_DELETED else now
     problem = Problem(
@@ -361,6 +380,14 @@ def _refused(snapshot: Snapshot, fault: Fault, now: datetime, policy: Policy) ->
     again = replace(again, error=problem)
     pause = _bounded((now - since) / 2, policy)
     return _wait(again, pause, now, policy, "SnapshotDeletionRefused")
+
+
+def _pause_of_deletion(
+    snapshot: Snapshot, longest: timedelta, now: datetime, policy: Policy
+) -> timedelta:
+    """Return for how long a deletion is left alone: ever longer, whatever it waits for."""
+    lasting = now - (snapshot.deleting_since or now)
+    return min(max(lasting / 4, policy.look_max), longest)
 
 
 def _bounded(pause: timedelta, policy: Policy) -> timedelta:
@@ -416,6 +443,7 @@ def delete(
         updated_at=now,
         attend_at=now + policy.attend_after,
         gce_operation=None,
+        deleting_since=now,
     )
     return SnapshotUpdated(deleting, "SnapshotDeleteRequested", next_job(deleting, policy))
 

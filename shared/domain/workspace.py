@@ -261,9 +261,9 @@ class Workspace:
     earlier machine's: see ``machine_key``. ``access`` says whether the owner may log in to a
     machine, which may be an earlier one too; None until it was tried. ``home_source`` is what the
     home is made from; None once it is a disk, and for a home that begins empty.
-    ``snapshot_asked_at`` is when the last snapshot of the home was asked for; None if there was
-    none, or if Compute has certainly not begun it. ``schema_version`` is the oldest version of the
-    record's form with which nothing of it is lost.
+    ``snapshot_asked_at`` is when the last snapshot was asked for that has ended and that Compute
+    has not certainly refused; None if there was none. ``schema_version`` is the oldest version of
+    the record's form with which nothing of it is lost.
     """
 
     id: str

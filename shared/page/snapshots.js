@@ -30,8 +30,8 @@ const STATES = {
   DELETING: ["being deleted", "deleting"],
 };
 const GOES_ON = new Set(["UPLOADING", "DELETING"]);
-// Those that do not count towards how many there may be.
-const UNCOUNTED = new Set(["FAILED", "DELETING"]);
+// What cannot be used, and never will be.
+const USELESS = new Set(["FAILED", "DELETING"]);
 const CONSISTENCY = { clean: "clean", crash: "crash-consistent" };
 const AS_AFTER_A_CRASH =
   "as after a power failure: what programs had not written to the disk is not in it.";
@@ -84,9 +84,8 @@ function absentView(app, { problem }) {
 
 function listView(app, workspace, snapshots) {
   const shown = shownOf(workspace, snapshots);
-  const kept = shown.filter((each) => !UNCOUNTED.has(each.state));
   const { most } = snapshots.list;
-  const crash = kept.some((each) => each.consistency === "crash");
+  const crash = shown.some((each) => !USELESS.has(each.state) && each.consistency === "crash");
   return html`
     ${
       shown.length
@@ -102,7 +101,7 @@ function listView(app, workspace, snapshots) {
     }
     ${crash ? html`<p class="hint">Crash-consistent: ${AS_AFTER_A_CRASH}</p>` : nothing}
     <p class="soft">
-      <b>${kept.length} of ${most}</b> snapshots. ${hindrance(workspace, snapshots, kept.length)}
+      <b>${shown.length} of ${most}</b> snapshots. ${hindrance(workspace, snapshots, shown.length)}
     </p>
   `;
 }
@@ -128,13 +127,19 @@ function hindrance(workspace, { list, taking }, kept) {
     return html`The next one can be taken <span class="count">${moment(next, ahead)}</span>.`;
   }
   if (taking) return "One is being taken.";
-  if (kept < list.most || oldestAutomatic(list)) return "";
-  return "Delete one before you take another.";
+  const leaves = list.snapshots.some((each) => each.state === "DELETING");
+  if (kept < list.most || (firstToGo(list) && !(leaves && kept > list.most))) return "";
+  return leaves
+    ? "Another can be taken when one of them is gone."
+    : "Delete one before you take another.";
 }
 
-/** The one that goes when there are as many as may be. */
-function oldestAutomatic(list) {
-  return list.snapshots.findLast((each) => each.automatic && !UNCOUNTED.has(each.state));
+/** The one that goes when there are as many as may be. Each counts until it is gone. */
+function firstToGo({ snapshots }) {
+  return (
+    snapshots.findLast((each) => each.state === "FAILED") ??
+    snapshots.findLast((each) => each.automatic && !USELESS.has(each.state))
+  );
 }
 
 function itemView(app, workspace, snapshots, snapshot) {
@@ -197,7 +202,7 @@ function factsOf({ state, disk_gb: disk, stored_bytes: stored, consistency, dead
   const facts = [
     disk && `${disk} GB disk`,
     typeof stored === "number" && `${size(stored)} stored`,
-    !UNCOUNTED.has(state) && (CONSISTENCY[consistency] ?? consistency),
+    !USELESS.has(state) && (CONSISTENCY[consistency] ?? consistency),
   ];
   return facts.filter(Boolean).map((each) => ` · ${each}`);
 }
@@ -207,7 +212,7 @@ function factsOf({ state, disk_gb: disk, stored_bytes: stored, consistency, dead
 function takeView(app, workspace, snapshots) {
   const { form, list } = snapshots;
   if (workspace.operation?.kind === "DELETE") return nothing;
-  const kept = shownOf(workspace, snapshots).filter((each) => !UNCOUNTED.has(each.state));
+  const kept = shownOf(workspace, snapshots);
   const hindered = hindrance(workspace, snapshots, kept.length) !== "";
   const toggle = () =>
     app.update(() => Object.assign(form, { open: !form.open, problem: null, submitted: false }));
@@ -229,7 +234,7 @@ function takeView(app, workspace, snapshots) {
 function formView(app, workspace, snapshots, isFull, hindered) {
   const { form, list } = snapshots;
   const left = secondsLeft(form.problem);
-  const goes = isFull && oldestAutomatic(list);
+  const goes = isFull && firstToGo(list);
   const typed = (name) =>
     app.update(() => {
       const problem = form.problem?.status === 429 ? form.problem : null;
@@ -248,7 +253,8 @@ function formView(app, workspace, snapshots, isFull, hindered) {
     <p>${consistencyOf(workspace)}</p>
     ${
       goes
-        ? html`<p>The oldest automatic one, ${moment(takenAt(goes), clock)}, is deleted for it.</p>`
+        ? html`<p>The oldest ${goes.state === "FAILED" ? "that failed" : "automatic one"}, of
+            ${moment(takenAt(goes), clock)}, is deleted for it.</p>`
         : nothing
     }
     ${textField({

@@ -33,8 +33,8 @@ def create_workspace(
 
     One read and one commit; a repeated idempotency key costs two reads and no commit. If the answer
     to the commit was lost, the owner's record has the workspace at the next attempt: that is a
-    success, not a conflict. A workspace from a snapshot costs a read more, and its commit writes
-    the snapshot's record too, so the snapshot is not deleted at the same moment (``forks``).
+    success, not a conflict. A workspace from a snapshot costs two reads more, and its commit
+    writes the snapshot's record too, so it is not deleted at the same moment (``forks``).
 
     Raises:
         SnapshotNotFoundError, SnapshotNotReadyError: as ``forks.forkable`` raises them.
@@ -107,18 +107,22 @@ def dry_run_create(
 def _source(records: Records, actor: Actor, new: NewWorkspace) -> Stored[Snapshot] | None:
     """Return the snapshot that the home is made from; None for an empty home.
 
-    That somebody asks for one that they may not have is recorded, whether it exists or not.
+    One whose workspace does not exist is about to be gone. That somebody asks for one that is not
+    their own is recorded, whether it exists or not.
     """
     if new.from_snapshot is None:
         return None
     stored = records.store.get_snapshot(new.from_snapshot)
+    known = stored.record if stored else None
     try:
-        forkable(new.from_snapshot, stored.record if stored else None, actor)
+        snapshot = forkable(new.from_snapshot, known, actor)
     except SnapshotNotFoundError:
-        workspace_id = stored.record.workspace_id if stored else ""
-        owner_id = stored.record.owner_id if stored else ""
-        records.audit.record_refusal(actor, workspace_id, owner_id, "WorkspaceRequested")
+        if known is None or known.owner_id != actor.id:
+            workspace_id, owner_id = (known.workspace_id, known.owner_id) if known else ("", "")
+            records.audit.record_refusal(actor, workspace_id, owner_id, "WorkspaceRequested")
         raise
+    if records.find(snapshot.workspace_id) is None:
+        raise SnapshotNotFoundError(snapshot.id)
     return stored
 
 

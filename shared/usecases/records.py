@@ -12,17 +12,25 @@ from shared.domain.access import Actor
 from shared.domain.changes import Change, Transition, job_of
 from shared.domain.commits import Commit, commit_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import Event, result_of
+from shared.domain.events import Event, result_of, snapshot_event
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import with_sweep
 from shared.domain.policy import Policy
-from shared.domain.snapshots import Snapshot, SnapshotUpdated, delete_all, next_job
+from shared.domain.snapshot_room import KnownSnapshots, making_room
+from shared.domain.snapshots import (
+    Snapshot,
+    SnapshotUpdated,
+    delete_all,
+    hastened,
+    next_job,
+)
 from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, Unreadable, WorkspaceStore
 from shared.usecases.audit import AuditTrail
 
 ATTEMPTS = 12
 PAUSE_SECONDS = 0.02
+MADE_ROOM = "It makes room for a newer snapshot."
 
 T = TypeVar("T")
 
@@ -123,32 +131,64 @@ class Records:
         """Commit a transition to which no quota applies, and log it.
 
         The owner's record is read and written only if the transition counts for it. With a
-        workspace that is forgotten, all its snapshots begin to be deleted.
+        workspace that is forgotten, all its snapshots begin to be deleted. With a new snapshot,
+        those begin to be that make room for it. A snapshot whose deletion has waited for a
+        workspace's home is attended to again.
 
         Raises:
-            ConflictError: the workspace, its owner or a snapshot of it changed in between; nothing
-                was written.
-            UnavailableError: a snapshot of a workspace that is to be forgotten cannot be read.
+            ConflictError: the workspace, its owner or a snapshot changed in between; nothing was
+                written.
         """
         owner = (
             self.store.get_owner(stored.record.owner_id) if transition.counts_for_owner else None
         )
         commit = commit_of(transition, owner.record if owner else None, now, actor)
-        self.commit(stored, owner, commit, self._snapshots(transition, now))
+        snapshots, events = self._snapshots(transition, now)
+        commit = replace(commit, events=(*commit.events, *events))
+        self.commit(stored, owner, commit, [*snapshots, *self._freed(transition, now)])
 
-    def _snapshots(self, transition: Transition, now: datetime) -> "SnapshotWrites":
-        """Return the snapshots that a transition writes."""
-        if transition.after is not None:
-            return paired(transition.snapshots, ())
+    def _snapshots(
+        self, transition: Transition, now: datetime
+    ) -> "tuple[SnapshotWrites, Sequence[Event]]":
+        """Return what a transition writes of the workspace's own snapshots, and its events.
+
+        A record that only a newer version can read stays. If its workspace is forgotten, the hourly
+        sweep of the snapshots sees to it once it can be read.
+        """
+        taken = [each for each in transition.snapshots if each.captured_at is not None]
+        if transition.after is not None and not taken:
+            return paired(transition.snapshots, ()), ()
         found = self.store.list_snapshots(transition.before.id)
-        for each in found:
-            if isinstance(each, Unreadable):
-                raise UnavailableError(f"Snapshot {each.id} cannot be read: {each.reason}")
         known = readable(found)
+        kept = [each.record for each in known]
         operation = transition.before.operation
         request_id = operation.request_id if operation else ""
-        kept = [each.record for each in known]
-        return paired(delete_all(kept, request_id, now, self._policy), known)
+        if transition.after is None:
+            for each in found:
+                if isinstance(each, Unreadable):
+                    logs.warning("SnapshotNotRead", snapshot_id=each.id, reason=each.reason)
+            return paired(delete_all(kept, request_id, now, self._policy), known), ()
+        going = making_room(KnownSnapshots(kept, len(found) - len(known)), self._policy)
+        written = delete_all(going, request_id, now, self._policy)
+        return (
+            paired([*transition.snapshots, *written], known),
+            [snapshot_event(each, "SnapshotDeleteRequested", MADE_ROOM, now) for each in written],
+        )
+
+    def _freed(self, transition: Transition, now: datetime) -> "SnapshotWrites":
+        """Return the snapshot that is to be deleted and has waited for this workspace's home."""
+        before, after = transition.before, transition.after
+        source = before.home_source
+        if source is None or (after is not None and after.home_source == source):
+            return ()
+        try:
+            stored = self.store.get_snapshot(source.snapshot_id)
+        except UnavailableError as error:
+            # Its own job comes again within the hour.
+            logs.warning("SnapshotNotRead", snapshot_id=source.snapshot_id, reason=str(error))
+            return ()
+        again = hastened(stored.record, now, self._policy) if stored else None
+        return [(stored, again)] if again is not None else ()
 
     def commit(
         self,

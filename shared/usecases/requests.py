@@ -9,8 +9,8 @@ from shared.domain.changes import Transition, Updated
 from shared.domain.commits import commit_of_request
 from shared.domain.errors import HubError
 from shared.domain.events import REFUSED, request_event
-from shared.domain.lifecycle import KnownSnapshots
 from shared.domain.policy import Policy
+from shared.domain.snapshot_room import KnownSnapshots
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Workspace
 from shared.ports import Stored

@@ -8,6 +8,7 @@ from shared import logs
 from shared.domain import orphans
 from shared.domain.errors import ConflictError, UnavailableError
 from shared.domain.events import snapshot_event
+from shared.domain.forks import waiting_for
 from shared.domain.instance import DiskSnapshot, SnapshotStatus
 from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import lacks_labels, workspace_of_snapshot
@@ -17,13 +18,15 @@ from shared.domain.snapshots import (
     Snapshot,
     SnapshotState,
     SnapshotUpdated,
+    delete,
     follow,
     is_of_disk,
 )
 from shared.domain.workspace import OperationKind
 from shared.ports import Machines, Stored, Unreadable
-from shared.usecases.records import Records
-from shared.usecases.sweeping import SweepReport, log_failure, ring
+from shared.usecases.owned import owned_by
+from shared.usecases.records import Records, log_snapshot
+from shared.usecases.sweeping import SweepReport, id_of, log_failure, ring
 
 SNAPSHOTS = "fleet-snapshots"  # the name under which the store keeps how far a run came
 # In these states a snapshot must be in Compute. What becomes of it in the others, its jobs see to.
@@ -34,9 +37,10 @@ _KEPT = {SnapshotState.READY, SnapshotState.UPLOADING}
 class SnapshotsInCompute:
     """One comparison. ``carry_out`` does an action for an owner and reports it.
 
-    What is recorded as READY and is gone, or has failed, becomes FAILED. Lost labels are restored.
-    What the Hub has made and no record has is deleted after the grace time. Before anything is
-    changed, it is read again by itself.
+    What is recorded as READY and is gone, or has failed, becomes FAILED. What is recorded of a
+    workspace that does not exist begins to be deleted: a version that does not know snapshots has
+    forgotten it. Lost labels are restored. What the Hub has made and no record has is deleted after
+    the grace time. Before anything is changed, it is read again by itself.
     """
 
     records: Records
@@ -46,6 +50,7 @@ class SnapshotsInCompute:
     carry_out: Callable[[OrphanAction, str], None]
     _listed: dict[str, DiskSnapshot] = field(default_factory=dict)
     _unknown: dict[str, DiskSnapshot] = field(default_factory=dict)  # that no record has, so far
+    _existing: set[str] = field(default_factory=set)  # the workspaces of the records read last
 
     def compare(self, batch: int, until: datetime) -> None:
         """Go round all records, ``batch`` at once, from where the last run stopped.
@@ -84,7 +89,11 @@ class SnapshotsInCompute:
         self._unknown = dict(self._listed)
 
     def _entries(self, start: str | None, batch: int) -> Iterator[Stored[Snapshot] | Unreadable]:
-        for stretch in ring(self.records.store.list_snapshots_by_id, start, batch):
+        store = self.records.store
+        for stretch in ring(store.list_snapshots_by_id, start, batch):
+            entries = [each for each in stretch.records if isinstance(each, Stored)]
+            of = sorted({each.record.workspace_id for each in entries})
+            self._existing = {id_of(each) for each in store.get_many(of)} if of else set()
             yield from stretch.records
 
     # ---- what is recorded ----
@@ -99,9 +108,11 @@ class SnapshotsInCompute:
             return
         snapshot = entry.record
         self._unknown.pop(snapshot.place.name, None)
-        if snapshot.state not in _KEPT:
-            return
         try:
+            if snapshot.workspace_id not in self._existing and self._abandon(snapshot.id):
+                return
+            if snapshot.state not in _KEPT:
+                return
             self._compare(snapshot, listed_at)
         except ConflictError:
             return  # it changes right now: the next run looks again
@@ -119,6 +130,30 @@ class SnapshotsInCompute:
         unlisted = listed is None and found.created_at < listed_at
         if unlisted or lacks_labels(snapshot.workspace_id, snapshot.owner_id, found.labels):
             self.carry_out(orphans.label_snapshot_again(snapshot), snapshot.owner_id)
+
+    def _abandon(self, snapshot_id: str) -> bool:
+        """Begin to delete a snapshot whose workspace does not exist, unless a fork waits for it.
+
+        Returns whether it begins. No workspace comes back, and a fork's commit writes the
+        snapshot's record, too.
+        """
+        store, now = self.records.store, self.records.clock()
+        stored = store.get_snapshot(snapshot_id)
+        change = delete(stored.record, logs.request_id.get(), now, self.policy) if stored else None
+        if stored is None or change is None:
+            return False
+        of = stored.record
+        if store.get(of.workspace_id) is not None:
+            return False
+        if waiting_for(snapshot_id, owned_by(store, of.owner_id)):
+            return False
+        why = "Its workspace does not exist any more."
+        event = snapshot_event(change.snapshot, change.event, why, now)
+        store.commit(snapshots=[(stored, change.snapshot)], events=[event])
+        log_snapshot(change.snapshot, change.event)
+        self.records.send_later(change.job)
+        self.report.done.setdefault("SnapshotAbandoned", []).append(snapshot_id)
+        return True
 
     def _lose(self, snapshot_id: str) -> None:
         """Record that a READY snapshot is gone, or has failed, if it is still recorded as READY."""

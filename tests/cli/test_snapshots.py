@@ -355,7 +355,7 @@ def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home
     ]
     assert done.err == (
         f"{third} has failed: SNAPSHOT_LOST: It was deleted in Compute Engine.\n"
-        "2 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
+        "3 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
     )
     wide = at_hub.succeed("snapshots", "api", "-o", "wide").out
     assert home.listed[1]["id"] in wide

@@ -167,6 +167,7 @@ FULL_SNAPSHOT = Snapshot(
     attend_at=NOW + timedelta(minutes=2),
     resends=1,
     gce_operation="operation-2",
+    deleting_since=NOW - timedelta(minutes=30),
     kept_until=NOW + timedelta(minutes=3),
 )
 ODD_OWNERS = (

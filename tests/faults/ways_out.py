@@ -7,7 +7,8 @@ from shared.domain.errors import OperationUnderWayError
 from shared.domain.instance import GLOBAL, InstanceState, Place
 from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Limits, Policy
-from shared.domain.steps import HOME_DISK_GONE, SNAPSHOT_GONE
+from shared.domain.snapshots import SNAPSHOT_GONE
+from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import OperationKind, Status, Workspace
 from tests.fakes.world import World, place_of
 

@@ -281,7 +281,7 @@ def test_each_state_has_its_word_and_what_can_be_done(alice: Person) -> None:
         for word in words:
             expect(item(alice, name)).to_contain_text(word)
     expect(section(alice)).to_contain_text("Crash-consistent: as after a power failure")
-    expect(section(alice)).to_contain_text("3 of 5")
+    expect(section(alice)).to_contain_text("5 of 5")
     made = section(alice).get_by_role("button", name=re.compile("^New workspace from it"))
     expect(made).to_have_count(1)
     expect(item(alice, "old").get_by_role("button")).to_have_count(0)

@@ -8,7 +8,7 @@
 - ``failing``: failures, deadlines and what people are told
 """
 
-from shared.domain.steps.booting import HOME_DISK_GONE, SNAPSHOT_GONE, remake
+from shared.domain.steps.booting import HOME_DISK_GONE, remake
 from shared.domain.steps.failing import (
     CONSOLE_TAIL_BYTES,
     WAY_OUT,
@@ -47,7 +47,6 @@ __all__ = [
     "CONSOLE_TAIL_BYTES",
     "DISK_TABLE",
     "HOME_DISK_GONE",
-    "SNAPSHOT_GONE",
     "SNAPSHOT_PHASES",
     "SNAPSHOT_TABLE",
     "TABLE",

@@ -13,13 +13,13 @@ from shared.domain.drift import (
 )
 from shared.domain.instance import InsertInstance, RefreshMetadata
 from shared.domain.renewal import why_too_old
+from shared.domain.snapshots import SNAPSHOT_GONE
 from shared.domain.steps.failing import WAY_OUT, fail, problem_of
 from shared.domain.steps.moves import STOP
 from shared.domain.steps.step import Call, Decision, Move, Step
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
-SNAPSHOT_GONE = "SNAPSHOT_GONE"
 WAS_OFF = "The machine was off."
 
 

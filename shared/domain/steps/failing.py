@@ -95,19 +95,20 @@ def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Up
 
     A workspace in ERROR keeps its own error. ``may_exist``: the snapshot may exist in Compute, or
     a worker may be about to make it. Then a record of it is made, whose jobs delete it. Otherwise
-    the next one need not wait for Compute's sake: this one was long enough after the last.
+    the next one need not wait for Compute's sake: this one was never asked for.
     """
     in_error = step.workspace.status is Status.ERROR
     left = (unwanted(step.record, problem, step.now, step.policy),) if may_exist else ()
-    if not may_exist:
-        step = replace(step, workspace=replace(step.workspace, snapshot_asked_at=None))
-    return end_as_it_was(
+    ended = end_as_it_was(
         step,
         "SnapshotFailed",
         step.workspace.error if in_error else problem,
         snapshots=left,
         result=problem.code,
     )
+    if may_exist:
+        return ended
+    return recording(ended, snapshot_asked_at=step.workspace.snapshot_asked_at)
 
 
 def end_as_it_was(
@@ -119,7 +120,12 @@ def end_as_it_was(
     not seen, a worker looks.
     """
     unchanged = replace(
-        step.workspace, operation=None, attend_at=None, error=error, updated_at=step.now
+        step.workspace,
+        operation=None,
+        attend_at=None,
+        error=error,
+        updated_at=step.now,
+        snapshot_asked_at=step.operation.requested_at,
     )
     ended = attended(unchanged, step.now)
     job = None

@@ -17,9 +17,10 @@ from shared.domain.errors import (
 )
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import KnownSnapshots, NewConnection, NewOperation
+from shared.domain.lifecycle import NewConnection, NewOperation
 from shared.domain.outlook import outlook
 from shared.domain.reports import ReportEvent
+from shared.domain.snapshot_room import KnownSnapshots, making_room
 from shared.domain.snapshots import SnapshotState
 from shared.domain.steps import StepInput, plan
 from shared.domain.workspace import OperationKind, Phase, Problem, Status, Workspace
@@ -234,39 +235,52 @@ def test_a_workspace_without_a_home_has_nothing_to_take_a_snapshot_of() -> None:
         lifecycle.snapshot(workspace, NEW, None, KnownSnapshots(), POLICY)
 
 
-def test_failed_and_leaving_snapshots_do_not_count_and_unreadable_ones_do() -> None:
-    """What only a newer version can read costs money, too."""
+def test_every_snapshot_counts_until_it_is_gone() -> None:
+    """One that is being deleted, too, and what only a newer version can read: it costs money."""
     workspace = a_workspace()
-    policy = replace(POLICY, snapshots_per_workspace=1)
-    gone = [
+    policy = replace(POLICY, snapshots_per_workspace=2)
+    ready, leaving = (
         a_snapshot(workspace, state=state, name="one")
-        for state in (SnapshotState.FAILED, SnapshotState.DELETING)
-    ]
+        for state in (SnapshotState.READY, SnapshotState.DELETING)
+    )
 
-    change = lifecycle.snapshot(workspace, NEW, "two", KnownSnapshots(gone), policy)
+    change = lifecycle.snapshot(workspace, NEW, "two", KnownSnapshots([leaving]), policy)
 
     assert change is not None
-    assert change.snapshots == ()
     assert change.workspace.operation is not None
     assert (change.workspace.operation.phase, change.workspace.operation.snapshot_name) == (
         Phase.SNAPSHOT,
         "two",
     )
-    with pytest.raises(QuotaExceededError, match="1 of at most 1"):
-        lifecycle.snapshot(workspace, NEW, None, KnownSnapshots(gone, 1), policy)
+    for known in (KnownSnapshots([ready, leaving]), KnownSnapshots([ready], 1)):
+        with pytest.raises(QuotaExceededError, match="2 of at most 2"):
+            lifecycle.snapshot(workspace, NEW, None, known, policy)
 
 
-def test_the_oldest_automatic_snapshots_go_first() -> None:
+def test_failed_snapshots_go_first_and_then_the_oldest_automatic_ones() -> None:
     """As many as are too many, by when they were asked for."""
     workspace = a_workspace()
     policy = replace(POLICY, snapshots_per_workspace=3)
     automatic = [
         a_snapshot(workspace, automatic=True, asked_at=NOW - timedelta(days=day))
-        for day in (1, 4, 2, 3)
+        for day in (1, 4, 2)
     ]
+    failed = a_snapshot(workspace, state=SnapshotState.FAILED, asked_at=NOW)
+    known = KnownSnapshots([*automatic, failed])
 
-    change = lifecycle.snapshot(workspace, NEW, None, KnownSnapshots(automatic), policy)
+    change = lifecycle.snapshot(workspace, NEW, None, known, policy)
 
     assert change is not None
-    assert [each.id for each in change.snapshots] == [automatic[1].id, automatic[3].id]
-    assert {each.state for each in change.snapshots} == {SnapshotState.DELETING}
+    assert change.snapshots == ()
+    assert making_room(known, policy) == [failed, automatic[1]]
+
+
+def test_nothing_more_goes_while_room_is_being_made() -> None:
+    """If there are more than may be, what is being deleted is waited for."""
+    workspace = a_workspace()
+    policy = replace(POLICY, snapshots_per_workspace=1)
+    automatic = a_snapshot(workspace, automatic=True)
+    leaving = a_snapshot(workspace, state=SnapshotState.DELETING)
+
+    with pytest.raises(QuotaExceededError, match="counts until it is gone"):
+        lifecycle.snapshot(workspace, NEW, None, KnownSnapshots([automatic, leaving]), policy)

@@ -8,16 +8,17 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.errors import ConflictError, UnavailableError
+from shared.domain.forks import source_of
 from shared.domain.instance import DeleteSnapshot, FaultKind, LabelSnapshot, Place
 from shared.domain.ownership import labels_of
 from shared.domain.snapshots import Snapshot, SnapshotState, snapshot_place
-from shared.domain.workspace import OperationKind, Workspace
+from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
 from shared.usecases.reconcile_fleet import reconcile_fleet
 from shared.usecases.snapshots_in_compute import SNAPSHOTS
 from shared.usecases.sweeping import SweepReport
 from tests.fakes.machines import INSTALLATION, Mishap
-from tests.fakes.records import a_snapshot, an_operation
+from tests.fakes.records import a_snapshot, a_workspace, an_operation
 from tests.fakes.world import World, requested_as
 
 
@@ -366,3 +367,42 @@ def test_a_run_goes_on_where_the_last_one_stopped(world: World) -> None:
     reconcile(world)
     assert world.store.get_checkpoint(SNAPSHOTS) is None
     assert deleted(world) == [orphan]
+
+
+@pytest.mark.parametrize("state", SnapshotState)
+def test_a_snapshot_whose_workspace_does_not_exist_is_deleted(
+    world: World, state: SnapshotState
+) -> None:
+    """Version 0.1 deletes workspaces and does not know their snapshots."""
+    snapshot = a_kept_snapshot(world, state)
+    world.store.commit(workspaces=[(world.store.get(snapshot.workspace_id), None)])
+    done = reconcile(world).done.get("SnapshotAbandoned", [])
+    assert done == ([] if state is SnapshotState.DELETING else [snapshot.id])
+    if done:
+        event = world.store.events[-1]
+        assert (event.what, event.who) == ("SnapshotDeleteRequested", "hub")
+        world.run()
+        assert dict(world.store.snapshots) == {}
+        assert snapshot.place.name not in world.machines.snapshots
+
+
+def test_a_snapshot_whose_workspace_does_not_exist_stays_while_a_fork_waits_for_it(
+    world: World,
+) -> None:
+    """It has no other home. When the fork is gone, the next run deletes it."""
+    snapshot = a_kept_snapshot(world)
+    fork = a_workspace(Status.ERROR, home_disk=None, home_source=source_of(snapshot))
+    fork = replace(fork, owner_id=snapshot.owner_id)
+    world.store.put(fork)
+    world.store.commit(workspaces=[(world.store.get(snapshot.workspace_id), None)])
+    assert "SnapshotAbandoned" not in reconcile(world).done
+    world.store.commit(workspaces=[(world.store.get(fork.id), None)])
+    assert reconcile(world).done["SnapshotAbandoned"] == [snapshot.id]
+
+
+def test_a_snapshot_of_a_workspace_that_only_a_newer_version_can_read_stays(world: World) -> None:
+    """It exists."""
+    snapshot = a_kept_snapshot(world)
+    world.store.unreadable.add(snapshot.workspace_id)
+    assert "SnapshotAbandoned" not in reconcile(world).done
+    assert world.store.snapshots[snapshot.id] == snapshot

@@ -295,16 +295,23 @@ def test_the_same_request_again_is_the_same_operation(world: World) -> None:
         world.snapshot("alice", workspace.id, "first")
 
 
-def test_an_automatic_snapshot_makes_room_in_the_same_commit(world: World) -> None:
-    """People's own ones never do: then there is no other one."""
+def test_an_automatic_snapshot_makes_room_when_the_new_one_is_recorded(world: World) -> None:
+    """In that commit, with an event. People's own ones never do: then there is no other one."""
     world.policy = replace(world.policy, snapshots_per_workspace=2)
     workspace = world.ready()
     own, automatic = a_snapshot(workspace), a_snapshot(workspace, automatic=True)
     world.store.put_snapshots(own, automatic)
 
+    world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.POLICY)
     world.snapshot("alice", workspace.id)
+    world.run()
+    assert set(world.store.snapshots) == {own.id, automatic.id}  # nothing goes for nothing
 
+    world.snapshot("alice", workspace.id)
+    world.run(ended(world, workspace))
     assert world.store.snapshots[automatic.id].state is SnapshotState.DELETING
+    [said] = [each for each in world.store.events if each.what == "SnapshotDeleteRequested"]
+    assert (said.snapshot_id, said.who) == (automatic.id, "hub")
     world.run()
     assert {each.id == own.id for each in world.store.snapshots.values()} == {True, False}
     world.pass_time(PAUSE)
@@ -636,3 +643,64 @@ def test_a_home_that_is_attached_elsewhere_meanwhile_makes_no_clean_snapshot(wor
     world.run(lambda: bool(world.store.snapshots))
     [taken] = world.store.snapshots.values()
     assert taken.consistency is Consistency.CRASH
+
+
+def test_a_snapshot_that_is_being_deleted_counts_until_it_is_gone() -> None:
+    """An upload of days cannot be deleted before its end, and costs. It is seldom tried."""
+    world = World(durations=Durations(upload=timedelta(days=2)))
+    world.policy = replace(world.policy, snapshots_per_workspace=1)
+    workspace = world.ready()
+    world.snapshot("alice", workspace.id)
+    world.run(ended(world, workspace))
+    world.delete_snapshot("alice", workspace.id, only(world).id)
+    step = only(world).step
+
+    world.pass_time(timedelta(hours=6))
+
+    assert only(world).state is SnapshotState.DELETING
+    assert only(world).step - step < 150
+    with pytest.raises(QuotaExceededError, match="1 of them is being deleted"):
+        world.snapshot("alice", workspace.id)
+
+
+def test_the_list_does_not_grow_by_snapshots_that_fail(world: World) -> None:
+    """The oldest one that failed makes room."""
+    world.policy = replace(world.policy, snapshots_per_workspace=2)
+    workspace = world.ready()
+    world.machines.script(CreateSnapshot, Mishap.UPLOAD_FAILS, FaultKind.QUOTA, times=9)
+    ids = []
+    for _ in range(4):
+        ids.append(taken(world, workspace).id)
+        world.pass_time(PAUSE)
+
+    assert set(world.store.snapshots) == set(ids[-2:])
+    assert len(world.machines.snapshots) <= 2
+
+
+def test_a_snapshot_that_was_refused_at_once_leaves_the_pause_as_it_was(world: World) -> None:
+    """The list says the same as before."""
+    workspace = world.ready()
+    first = taken(world, workspace)
+    world.pass_time(PAUSE)
+    world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.QUOTA)
+    world.snapshot("alice", workspace.id)
+    world.run()
+
+    assert world.workspace(workspace.id).snapshot_asked_at == first.asked_at
+
+
+def test_a_snapshot_that_cannot_be_read_does_not_keep_its_workspace(world: World) -> None:
+    """Its record stays, and the hourly sweep deletes it once it can be read."""
+    workspace = world.ready()
+    other, snapshot = taken(world, workspace), a_snapshot(workspace)
+    world.store.put_snapshots(snapshot)
+    world.store.unreadable.add(snapshot.id)
+    world.delete("alice", workspace.id)
+    world.run()
+
+    assert dict(world.store.workspaces) == {}
+    assert set(world.store.snapshots) == {snapshot.id} != {other.id}
+    world.store.unreadable.clear()
+    world.reconcile_fleet()
+    world.run()
+    assert dict(world.store.snapshots) == {}

@@ -16,8 +16,6 @@ from workspace_cli.snapshots import Snapshot, SnapshotList, find_snapshot, list_
 from workspace_cli.text import day_or_time, size
 from workspace_cli.workspaces import SURE_LENGTH, Workspace
 
-_DO_NOT_COUNT = {"FAILED", "DELETING"}  # in how many there may be
-
 
 @click.command(cls=Command)
 @click.argument("name", type=WORKSPACE)
@@ -107,8 +105,8 @@ def _wide(each: Snapshot, now: datetime) -> tuple[str, ...]:
 
 
 def _more(workspace: Workspace, there: SnapshotList, now: datetime, *, is_taken: bool) -> str:
-    """Return how many count, how many there may be, and when another can be taken."""
-    many = sum(each.state not in _DO_NOT_COUNT for each in there.snapshots)
+    """Return how many there are, how many there may be, and when another can be taken."""
+    many = len(there.snapshots)
     most = "" if there.most is None else f" of at most {there.most}"
     said = f"{many}{most} {'snapshot' if many == 1 and not most else 'snapshots'}."
     if is_taken:

@@ -111,6 +111,13 @@ _VERBS = {
     "fork": 2,
     "fork another's": 1,
 }
+# What each run gets at least once, however slow the machine is: a verb, and the answer's status.
+WANTED = frozenset(
+    {
+        *(("snapshot", 202), ("snapshots", 200), ("delete snapshot", 202)),
+        *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
+    }
+)
 # Requests during which a snapshot is asked for, most often in vain.
 _DURING = ("stop", "start", "start bigger")
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
@@ -404,7 +411,7 @@ class _User:
     _free: list[str] = field(default_factory=list)  # names of workspaces that were deleted
 
     def run(self) -> None:
-        """Send requests until the time is up.
+        """Send requests until the time is up and the users have got all that is wanted.
 
         Each turn draws the same random numbers, so earlier answers do not change the plan.
         """
@@ -414,14 +421,20 @@ class _User:
         )
         turn = 0
         latest_end = self.ends_at + _MAX_EXTRA_SECONDS
-        while time.monotonic() < (latest_end if turn < _FIRST_CREATES else self.ends_at):
+        while time.monotonic() < self.ends_at or (
+            time.monotonic() < latest_end and (turn < _FIRST_CREATES or self._lacks_something())
+        ):
             first = turn < _FIRST_CREATES
             pause = chances.uniform(0, 4) if first else chances.uniform(0.5, 6)
             verb = chances.choices(list(_VERBS), list(_VERBS.values()))[0]
             chance = chances.random()
-            time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))
+            time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())) if first else pause)
             self._do("create" if first else verb, chance, turn)
             turn += 1
+
+    def _lacks_something(self) -> bool:
+        got = {(each.verb, each.status) for user in self.everybody for each in list(user.exchanges)}
+        return not got >= WANTED
 
     def ask_for_every_status(self) -> None:
         """Ask once more for every workspace that was made, so that there is a last answer."""

@@ -107,16 +107,12 @@ def test_the_run_had_faults_refusals_and_machines_in_use(ran: Ran) -> None:
 
 
 def test_the_run_had_snapshots_and_forks(ran: Ran) -> None:
-    """Some were taken, also while something else was under way, and some were refused."""
+    """Some were taken and deleted, workspaces were made from them, and from others' none."""
     outcome = ran.outcome
     answers = {(exchange.verb, exchange.status) for exchange in outcome.exchanges}
-    assert answers >= {
-        *(("snapshot", 202), ("snapshot", 409), ("snapshots", 200), ("delete snapshot", 202)),
-        *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
-    }
+    assert answers >= chaos.WANTED
     results = {event["what"] for event in outcome.events if event["who"] == "hub"}
-    assert results >= {"SnapshotTaken", "SnapshotReady", "SnapshotFailed", "SnapshotDeleted"}
-    assert any(each["state"] == "READY" for each in outcome.snapshots.values())
+    assert results >= {"SnapshotTaken", "SnapshotDeleted"}
 
 
 def test_no_log_line_event_or_request_has_a_token(ran: Ran) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 PROMPTLY = timedelta(0)
+MOST_DOUBLINGS = 3  # of the time after which the job of the same step is resent
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from shared.domain.errors import (
 )
 from shared.domain.forks import source_of
 from shared.domain.idleness import awake_until
-from shared.domain.jobs import Job
+from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, unwanted
@@ -37,7 +37,6 @@ from shared.domain.workspace import (
 )
 
 CLEANUP = "cleanup"  # the id of the actor that stands for the scheduled clean-up
-MOST_DOUBLINGS = 3  # of the time after which the same step is resent
 _NOT_STOPPED_YET = {Phase.SUSPEND, Phase.STOP}  # the phases of a STOP before Compute is called
 
 

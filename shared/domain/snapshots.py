@@ -20,7 +20,7 @@ from shared.domain.instance import (
     SnapshotStatus,
     StartedCall,
 )
-from shared.domain.jobs import PROMPTLY, Job
+from shared.domain.jobs import MOST_DOUBLINGS, PROMPTLY, Job
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Operation, Problem, Workspace
 
@@ -30,7 +30,6 @@ SNAPSHOT_GONE = "SNAPSHOT_GONE"  # also of a workspace that was to be made from 
 SNAPSHOT_NOT_DELETED = "SNAPSHOT_NOT_DELETED"
 LONGEST_PAUSE = timedelta(minutes=5)  # between two looks at an upload, or two tries to delete
 LONGEST_PAUSE_IN_USE = timedelta(hours=1)  # between two tries while a workspace waits for its home
-MOST_DOUBLINGS = 3  # of the time after which the same job is resent
 # The refusals of a deletion that are over soon: it is still being made, or a disk is made from it.
 _SOON_OVER = {
     *(FaultKind.NOT_READY, FaultKind.IN_USE, FaultKind.TRANSIENT),

@@ -31,6 +31,7 @@ from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
 from shared.domain.policy import Policy
 from shared.domain.reports import ReportEvent
+from shared.domain.snapshot_room import KnownSnapshots
 from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
 from shared.domain.workspace import (
     Activity,
@@ -553,7 +554,7 @@ def ask_for_a_snapshot(workspace: Workspace, kept: int = 0) -> Workspace:
     """Ask for another snapshot of a workspace that has some."""
     known = [replace(SNAPSHOTS["ready"], id=str(number)) for number in range(kept)]
     new = lifecycle.NewOperation(OPERATION, ACTOR, NOW)
-    change = lifecycle.snapshot(workspace, new, None, lifecycle.KnownSnapshots(known), POLICY)
+    change = lifecycle.snapshot(workspace, new, None, KnownSnapshots(known), POLICY)
     return workspace_of(change.workspace if change else None)
 
 

@@ -265,7 +265,7 @@ def _snapshot(record: Workspace, source: HomeSource) -> DiskSnapshot:
         name=source.resource_name,
         status=SnapshotStatus.READY,
         labels={},
-        source_disk="",
+        source_disk=source.disk_name,
         disk_gb=source.disk_gb,
         created_at=record.created_at,
     )

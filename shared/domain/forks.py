@@ -60,7 +60,7 @@ def forked(snapshot: Snapshot, now: datetime) -> Snapshot:
 
 def source_of(snapshot: Snapshot) -> HomeSource:
     """Return what a home is made from."""
-    return HomeSource(snapshot.id, snapshot.place.name, snapshot.disk_gb or 0)
+    return HomeSource(snapshot.id, snapshot.place.name, snapshot.disk_gb or 0, snapshot.disk_name)
 
 
 def waiting_for(snapshot_id: str, workspaces: Iterable[Workspace]) -> list[Workspace]:

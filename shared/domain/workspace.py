@@ -136,12 +136,14 @@ class HomeSource:
 
     The next machine is made with a disk of its content, at least ``disk_gb`` GB large. A version
     that does not know this would make an empty home, so such a record has a newer schema
-    (``Workspace.schema_version``).
+    (``Workspace.schema_version``). ``disk_name`` is the disk that the snapshot is of: another
+    disk's snapshot of that name is not used.
     """
 
     snapshot_id: str
     resource_name: str
     disk_gb: int
+    disk_name: str
 
 
 @dataclass(frozen=True, slots=True)

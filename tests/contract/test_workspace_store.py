@@ -138,7 +138,7 @@ FULL = Workspace(
         since=NOW - timedelta(hours=5),
         retry_at=NOW + timedelta(hours=5),
     ),
-    home_source=HomeSource("5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60),
+    home_source=HomeSource("5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1"),
     snapshot_asked_at=NOW - timedelta(hours=6),
 )
 FULL_SNAPSHOT = Snapshot(

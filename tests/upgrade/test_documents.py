@@ -180,7 +180,7 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
 @pytest.mark.parametrize(
     "workspace",
     [
-        a_workspace(home_source=HomeSource("a-snapshot", "home-snapshot-1", 50)),
+        a_workspace(home_source=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1")),
         a_workspace(operation=an_operation(OperationKind.SNAPSHOT)),
         a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.SNAPSHOT)),
     ],

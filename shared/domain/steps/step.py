@@ -17,6 +17,7 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
+from shared.domain.snapshots import is_of_disk
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
 
 # The phases whose step depends on the workspace's disks instead of its machine.
@@ -111,10 +112,12 @@ class Step:
     @property
     def lacks_source(self) -> bool:
         """Whether the home is to be made from a snapshot now that can never be used."""
-        if self.workspace.home_source is None or self.inputs.disk_exists:
+        recorded, source = self.workspace.home_source, self.inputs.source
+        if recorded is None or self.inputs.disk_exists:
             return False
-        source = self.inputs.source
-        return source is None or source.status in {SnapshotStatus.FAILED, SnapshotStatus.DELETING}
+        if source is None or not is_of_disk(source, recorded.disk_name):
+            return True
+        return source.status in {SnapshotStatus.FAILED, SnapshotStatus.DELETING}
 
     @property
     def sees_recorded_machine(self) -> bool:

@@ -432,6 +432,20 @@ def test_a_fork_of_a_snapshot_that_is_gone_fails_and_says_what_can_be_done(
     assert forks.snapshot.place.name in noted.result
 
 
+def test_another_disks_snapshot_of_that_name_is_nobodys_home(forks: Forks) -> None:
+    """It has what somebody else has written."""
+    bob = forks.world.ready("bob", "secret")
+    forks.lose_snapshot()
+    home = Place(bob.zone, bob.disk_name)
+    forks.world.machines.make_snapshot_by_hand(forks.snapshot.place.name, home, {})
+    made = forks.fork()
+    forks.world.run()
+    fork = forks.recorded(made)
+    assert fork.error is not None
+    assert fork.error.code == "SNAPSHOT_GONE"
+    assert forks.content(fork) is None
+
+
 def test_an_empty_home_is_not_taken_while_the_snapshot_is_there(forks: Forks) -> None:
     """The person agrees to one only if there is no other."""
     fork = forks.start(forks.failed(), NewMachine(empty_home=True))

@@ -191,10 +191,13 @@ class _Delivery:
             fault = state.fault
         place = Place(workspace.zone, workspace.instance_name)
         home = Place(workspace.zone, workspace.disk_name)
+        instance = machines.get(place)
+        disk = machines.get_disk(home) if steps.reads_disk(operation) else None
         seen = StepInput(
             fault=fault,
-            instance=machines.get(place),
-            disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
+            instance=instance,
+            disk_exists=disk is not None,
+            home_is_foreign=disk is not None and ownership.has_lost_labels(workspace, disk),
             console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
             if steps.reads_console(operation, step.now)
             else "",

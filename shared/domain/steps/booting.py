@@ -14,7 +14,7 @@ from shared.domain.drift import (
 from shared.domain.instance import InsertInstance, RefreshMetadata
 from shared.domain.renewal import why_too_old
 from shared.domain.snapshots import SNAPSHOT_GONE
-from shared.domain.steps.failing import WAY_OUT, fail, problem_of
+from shared.domain.steps.failing import WAY_OUT, end_failed, fail, problem_of
 from shared.domain.steps.moves import STOP
 from shared.domain.steps.step import Call, Decision, Move, Step
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status
@@ -34,9 +34,14 @@ def insert(step: Step) -> Decision:
     """
     ws = step.workspace
     notes: tuple[Note, ...] = ()
+    if step.operation.kind is OperationKind.CREATE and step.inputs.home_is_foreign:
+        return _fail_beside_foreign_home(step)
     if step.lacks_source:
         return _go_on_without_source(step)
     source = None if step.inputs.disk_exists else ws.home_source
+    if ws.home_source is not None and step.inputs.home_is_foreign:
+        why = f"The disk {ws.disk_name}, which the Hub has not made, is the home now."
+        notes = (Note("HomeReplaced", why),)
     if step.lacks_home:
         if (followed := _follow_home(step)) is not None:
             return followed
@@ -60,6 +65,19 @@ def insert(step: Step) -> Decision:
         home_gb=source.disk_gb if source else None,
     )
     return Call(command, Phase.INSERTING, notes)
+
+
+def _fail_beside_foreign_home(step: Step) -> Updated:
+    """Fail because somebody else has made a disk under the home's name. It stays as it is.
+
+    So there is nothing to clean up: no machine of ours can be made while it is there.
+    """
+    message = (
+        f"A disk that the Hub has not made has the name {step.workspace.disk_name}, which the "
+        f"home needs, in zone {step.workspace.zone}. Delete that disk, then start the workspace; "
+        "a START uses the disk as the home if it is still there."
+    )
+    return end_failed(step, problem_of(step, "COMPUTE_NAME_TAKEN", message))
 
 
 def _go_on_without_source(step: Step) -> Updated:

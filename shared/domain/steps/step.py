@@ -53,7 +53,8 @@ class StepInput:
     zone; read only if ``seeks_elsewhere`` says so. ``source`` is the snapshot that the home is made
     from, read only if ``source_to_read`` names it. ``snapshot`` is what the SNAPSHOT takes; read
     only in the phases that depend on it. ``home_users`` are the names of the machines that have the
-    home disk attached; read only if ``reads_users`` says so.
+    home disk attached; read only if ``reads_users`` says so. ``home_is_foreign``: the disk at the
+    home's place lacks the Hub's labels, so the Hub has not made it.
     """
 
     pending: bool = False
@@ -66,6 +67,7 @@ class StepInput:
     source: DiskSnapshot | None = None
     snapshot: DiskSnapshot | None = None
     home_users: tuple[str, ...] = ()
+    home_is_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,8 @@ def move_of(step: Step) -> Move:
     if inputs.elsewhere:
         return lambda step: follow_machine(step, Phase.DELETE_INSTANCE)
     there, gone = DISK_TABLE[phase]
+    if inputs.home_is_foreign and step.operation.kind is not OperationKind.DELETE:
+        return gone  # somebody else has made it, so a clean-up leaves it alone
     return there if inputs.disk_exists or inputs.disks else gone
 
 

@@ -446,6 +446,24 @@ def test_another_disks_snapshot_of_that_name_is_nobodys_home(forks: Forks) -> No
     assert forks.content(fork) is None
 
 
+def test_a_disk_that_somebody_has_made_under_the_homes_name_is_no_home_and_stays(
+    forks: Forks,
+) -> None:
+    """A fork takes only the snapshot, and its clean-up deletes only what it has made."""
+    made = forks.fork()
+    home = Place(made.zone, made.disk_name)
+    forks.world.machines.make_disk_by_hand(home, {})
+    forks.world.machines.write(home, "somebody else's")
+    forks.world.run()
+    fork = forks.recorded(made)
+    assert fork.error is not None
+    assert (fork.status, fork.error.code) == (Status.ERROR, "COMPUTE_NAME_TAKEN")
+    assert forks.content(fork) == "somebody else's"
+    forks.world.machines.delete_disk_by_hand(home)
+    assert forks.start(fork).status is Status.READY
+    assert forks.content(fork) == WORK
+
+
 def test_an_empty_home_is_not_taken_while_the_snapshot_is_there(forks: Forks) -> None:
     """The person agrees to one only if there is no other."""
     fork = forks.start(forks.failed(), NewMachine(empty_home=True))

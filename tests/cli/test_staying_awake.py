@@ -43,7 +43,7 @@ def test_a_workspace_is_kept_awake_and_no_longer(signed_in: Cli) -> None:
     signed_in.succeed("stop", "api")
     asleep = signed_in.run("keep-awake", "api", "--for", "1h")
     assert asleep.code == 5
-    assert "  workspace start NAME\n" in asleep.err
+    assert "  workspace start api\n" in asleep.err
     signed_in.succeed("rm", "-y", "api", "--no-wait")
 
 

@@ -427,9 +427,12 @@ WAYS_TO_HIDE = {
 
 
 def hide(machine: EnteredMachine, person: Person, way: str) -> Path:
-    """Start a counter, and return its file once it counts."""
+    """Start a counter, and return its file once it counts.
+
+    The connection ends after that: its end hangs up what has not yet hidden itself.
+    """
     file = home_of(machine, person) / way.replace(" ", "-")
-    script = f"COUNT='{COUNT}'; {WAYS_TO_HIDE[way]}"
+    script = f"COUNT='{COUNT}'; {WAYS_TO_HIDE[way]}\nuntil [ -s \"$1\" ]; do sleep 0.02; done"
     done = person.ssh(machine, "bash -s", stdin=None, input=f"set -- {file}; {script}\n")
     assert done.returncode == 0, done.stderr
     assert eventually(lambda: file.exists() and file.stat().st_size > 20)

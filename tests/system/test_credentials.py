@@ -457,7 +457,9 @@ def send(
 ) -> urllib3.BaseHTTPResponse:
     """Send a function a request that it serves, with these headers."""
     route = function.routes[0] if function.routes else None
-    path = route.path.replace("{workspace_id}", forger.workspace_id) if route else "/"
+    path = route.path if route else "/"
+    path = path.replace("{workspace_id}", forger.workspace_id)
+    path = path.replace("{snapshot_id}", forger.workspace_id)  # there is none of that id
     method = route.method if route else "POST"
     body = json.dumps(
         {"event": "heartbeat", "generation": 1} if CHECKED_FOR[function.name] is MACHINES else {}
@@ -491,7 +493,9 @@ def test_the_credential_from_which_the_bad_ones_are_made_is_accepted(
             )
         # These two would change the workspace, which the other functions need.
         elif function.name not in {"delete_workspace", "stop_workspace"}:
-            assert send(pool, forger, function, headers).status in {200, 204, 400}, function.name
+            answer = send(pool, forger, function, headers)
+            no_snapshot = b"SNAPSHOT_NOT_FOUND" in answer.data
+            assert answer.status in {200, 202, 204, 400} or no_snapshot, function.name
 
 
 @pytest.mark.parametrize("credential", CREDENTIALS, ids=lambda credential: credential.name)

@@ -64,7 +64,7 @@ from tests.fakes.machines import (
     Mishap,
     fault,
 )
-from tests.fakes.records import a_snapshot
+from tests.fakes.records import a_snapshot, a_workspace
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 from tests.faults.ways_out import (
@@ -616,17 +616,23 @@ def _dead_letter(world: World) -> None:
 def new_world(*, fork: bool = False) -> World:
     """Return a world in which a workspace was asked for, with an empty home or as a fork.
 
-    The home of which the snapshot was taken is gone, with its workspace.
+    As soon as the fork is asked for, the home of which the snapshot was taken is gone, with its
+    workspace.
     """
     world = World(policy=POLICY)
-    source = a_snapshot() if fork else None
-    if source is not None:
-        home = Place(source.zone, source.disk_name)
-        world.machines.make_disk_by_hand(home, {})
-        world.machines.make_snapshot_by_hand(source.place.name, home, {})
-        world.machines.delete_disk_by_hand(home)
-        world.store.put_snapshots(source)
-    world.create(OWNER, "one", from_snapshot=source.id if source else None)
+    if not fork:
+        world.create(OWNER, "one")
+        return world
+    forked = a_workspace(name="forked", owner_id=OWNER)
+    source = a_snapshot(forked)
+    home = Place(source.zone, source.disk_name)
+    world.machines.make_disk_by_hand(home, {})
+    world.machines.make_snapshot_by_hand(source.place.name, home, {})
+    world.machines.delete_disk_by_hand(home)
+    world.store.put(forked)
+    world.store.put_snapshots(source)
+    world.create(OWNER, "one", from_snapshot=source.id)
+    world.store.commit(workspaces=[(world.store.get(forked.id), None)])
     return world
 
 

@@ -260,9 +260,10 @@ def test_an_image_without_copy_tools_says_what_it_lacks(
             guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
 
 
+# What is written is read once: a file that is read while it is written may lack its end.
 REWRITE = """
+text=$(sed '/^# workspace-hub/,$d' /etc/ssh/sshd_config)
 until [ -e /run/enough ]; do
-  text=$(sed '/^# workspace-hub/,$d' /etc/ssh/sshd_config)
   printf '%s\\n' "$text" >/etc/ssh/sshd_config
   sleep 0.05
 done

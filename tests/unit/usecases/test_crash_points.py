@@ -250,11 +250,6 @@ def outcome(world: World) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
-
-
 @pytest.mark.parametrize("error", [ProcessDiedError, UnavailableError])
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("story", STORIES)

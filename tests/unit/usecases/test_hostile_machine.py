@@ -84,11 +84,6 @@ def watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
-
-
 def machine_of(world: World, workspace: Workspace) -> FakeInstance:
     """Return the workspace's machine, which must exist."""
     machine = world.machine(workspace)

@@ -38,11 +38,6 @@ from tests.fakes.store import Counts
 from tests.fakes.world import World, place_of, suspended
 
 
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
-
-
 @pytest.fixture
 def world() -> World:
     """Return a Hub with fakes."""

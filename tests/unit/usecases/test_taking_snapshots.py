@@ -38,11 +38,6 @@ from tests.fakes.world import World, actor, place_of, shut_down_by_hand, suspend
 PAUSE = timedelta(minutes=10)
 
 
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
-
-
 @pytest.fixture
 def world() -> World:
     """Return a Hub with fakes."""

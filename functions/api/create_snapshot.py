@@ -1,8 +1,9 @@
 """``POST /workspaces/:id/snapshots``: takes a snapshot of the workspace's home.
 
 People call it. Begins a SNAPSHOT and enqueues its first step; the workspace stays as it is
-meanwhile. If the workspace has as many as it may, its oldest automatic one is deleted for it. If
-the database does not answer: 503, and nothing is begun.
+meanwhile. If the workspace has as many snapshots as it may, its oldest FAILED one is deleted for
+the new one, or its oldest automatic one if none is FAILED. If the database does not answer: 503,
+and nothing is begun.
 """
 
 from flask import Request

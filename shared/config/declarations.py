@@ -571,8 +571,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_SNAPSHOT_PAUSE_SECONDS",
             SECONDS,
             "policy.snapshot_pause",
-            "How long after a snapshot of a workspace's home was asked for the next may be. 0: at"
-            " once, but Compute itself takes at most one of a disk in ten minutes.",
+            "The shortest time between two requests for a snapshot of the same workspace. 0: there"
+            " is no limit here, but Compute itself takes at most one of a disk in ten minutes.",
             default=_USUAL.snapshot_pause,
         ),
         Setting(

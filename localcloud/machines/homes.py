@@ -6,6 +6,7 @@ All work on one folder is done one after the other, in the order in which it was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ class Homes:
             copy = _FAILED
             try:
                 stored = await asyncio.to_thread(copy_home, source_folder, folder, given_up.is_set)
+                if isinstance(target, Disk):
+                    _forget_keep_awake(folder)
                 copy = Copy(is_whole=True, stored_bytes=stored)
             except GivenUpError:
                 pass  # its end is the deletion of the folder
@@ -120,3 +123,9 @@ class Homes:
                     del self._last[folder]
 
         task.add_done_callback(forget)
+
+
+def _forget_keep_awake(home: Path) -> None:
+    """Remove what would keep a fork awake, as a real machine does (``shared/boot/disk.sh``)."""
+    with contextlib.suppress(OSError):
+        (home / ".keep-awake").unlink()

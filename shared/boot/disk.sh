@@ -114,6 +114,20 @@ make_home() {
   }
 }
 
+# Note on the disk, outside the home, which workspace it is of. A disk that was made from a snapshot
+# has the note of another workspace. If it has a ~/.keep-awake, that was touched there: it is
+# removed, because it would keep this machine running although nobody asked for that. If something
+# fails here, the home is used as it is.
+claim_home() {
+  local id of
+  id=$(attribute hub-workspace-id) || return 0
+  of=$(cat "${MOUNT}/workspace-id" 2>/dev/null) || true
+  [ -n "${id}" ] && [ "${of}" != "${id}" ] || return 0
+  [ -z "${of}" ] || rm -f "${MOUNT}/home/.keep-awake" || true
+  echo "${id}" >"${MOUNT}/workspace-id" ||
+    echo '<4>The home disk cannot be given a note of its workspace.' >&2
+}
+
 # Mount the folder for secrets. A kernel can keep a tmpfs out of swap since version 6.4. With an
 # older kernel the machine must have no swap at all.
 mount_secrets() {
@@ -135,4 +149,5 @@ echo 10 2>/dev/null >"${KERNEL_PANIC}" ||
 
 mountpoint -q "${MOUNT}" || mount_home
 make_home
+claim_home
 mountpoint -q "${SECRETS}" || mount_secrets

@@ -137,6 +137,47 @@ def test_files_on_an_existing_home_disk_stay(machine: Machine) -> None:
     assert read(machine, "work") == "all of it"
 
 
+def boot_with(machine: Machine, workspace_id: str, *, again: bool = True) -> None:
+    """Boot a workspace's machine with the home disk, which has a touched ``~/.keep-awake``."""
+    machine.outside.attributes["hub-workspace-id"] = workspace_id
+    if again:
+        (machine.fakes / "mounted").write_text("")
+    assert machine.run("disk.sh") == 0, machine.said()
+
+
+def test_a_fork_is_not_kept_awake_by_what_was_touched_before_its_snapshot(machine: Machine) -> None:
+    """A workspace's own file stays at each of its boots, also one of before the disk had a note."""
+    attach(machine)
+    file = machine.mount / "home" / ".keep-awake"
+    work = machine.mount / "home" / "work"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    work.write_text("all of it")
+    boot_with(machine, "one", again=False)
+    assert file.exists()
+    boot_with(machine, "one")
+    assert file.exists()
+
+    boot_with(machine, "its-fork")
+
+    assert not file.exists()
+    assert work.read_text() == "all of it"
+    file.touch()
+    boot_with(machine, "its-fork")
+    assert file.exists()
+
+
+def test_a_home_is_used_though_nobody_can_tell_whose_it_is(machine: Machine) -> None:
+    """Neither the metadata server nor the disk need to work for that."""
+    attach(machine)
+    del machine.outside.attributes["hub-workspace-id"]
+    assert machine.run("disk.sh") == 0, machine.said()
+    machine.outside.attributes["hub-workspace-id"] = "one"
+    (machine.mount / "workspace-id").mkdir()
+    assert machine.run("disk.sh") == 0, machine.said()
+    assert machine.outside.reports == []
+
+
 def test_a_disk_that_appears_late_is_waited_for(machine: Machine) -> None:
     """Its name comes from udev some time into the boot."""
     attach_ext4(machine)

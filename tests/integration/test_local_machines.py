@@ -553,6 +553,7 @@ def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
     hers, his = EnteredMachine(cloud, [alice.key]), EnteredMachine(cloud, [bob.key])
     bob.ssh(his, "echo his >note")
     alice.ssh(hers, "echo before >note; ln -s ~/note link; mkdir -m 500 empty; echo x >gone")
+    alice.ssh(hers, "touch ~/.keep-awake")
     alice.ssh(hers, f"nohup sh -c '{COUNT}' count count >/dev/null 2>&1 &")
     assert eventually((home_of(hers, alice) / "count").exists)
     alice.ssh(hers, "echo secret >$WORKSPACE_SECRETS/token")
@@ -566,6 +567,8 @@ def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
     seen = alice.ssh(fork, "cat note link gone; stat -c %a empty; ls | sort | tr '\\n' ' '")
     assert seen.stdout == "before\nbefore\nx\n500\ncount empty gone link note "
     assert alice.ssh(fork, "ls -A $WORKSPACE_SECRETS").stdout == ""
+    assert alice.ssh(fork, "test -e ~/.keep-awake || echo asleep").stdout == "asleep\n"
+    assert alice.ssh(hers, "ls ~/.keep-awake").returncode == 0
     assert alice.ssh(hers, "cat $WORKSPACE_SECRETS/token").stdout == "secret\n"
     alice.ssh(fork, "echo forked >link; rm gone")
     assert alice.ssh(hers, "cat note").stdout == "after\n"

@@ -30,17 +30,24 @@ class Home:
         """What says that the repository was cloned."""
         return self.path / ".local/state/workspace/cloned"
 
-    def log_in(self, repo: Path) -> None:
-        """Do what the first login to a workspace with this repository does."""
-        self._run(repo)
+    def log_in(self, repo: Path) -> str:
+        """Do what the first login to a workspace with this repository does; return what is said."""
+        return self._run(repo).stderr
+
+    def lose_power(self, tools: Path, repo: Path) -> None:
+        """Log in, with tools before all others that end this at some point."""
+        self._run(repo, tools=tools)
 
     def is_due(self, repo: Path) -> bool:
         """Say whether a login would clone."""
         return self._run(repo, "due").returncode == 0
 
-    def _run(self, repo: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, repo: Path, *words: str, tools: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        path = os.environ["PATH"]
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{tools}:{path}" if tools else path,
             "HOME": str(self.path),
             "WORKSPACE_REPO": f"file://{repo}",
         }
@@ -88,3 +95,40 @@ def test_a_mark_of_an_earlier_image_counts_for_every_repository(home: Home, tmp_
     home.mark.parent.mkdir(parents=True)
     home.mark.touch()
     assert not home.is_due(repo)
+
+
+def test_a_repository_that_is_not_cloned_because_of_another_of_its_name_is_told(
+    home: Home, tmp_path: Path
+) -> None:
+    """As in a fork for somebody's fork of the same repository. What is there stays."""
+    first, other = tmp_path / "google/app", tmp_path / "alice/app"
+    for each in (first, other):
+        a_repository(each)
+    home.log_in(first)
+    note = home.path / "app/note"
+    note.write_text("mine")
+    said = home.log_in(other)
+    assert f"Your home has app already, so file://{other} is not cloned" in said
+    assert note.read_text() == "mine"
+    assert not home.is_due(other)
+
+
+def test_a_clone_that_a_snapshot_has_caught_half_done_is_done_again(
+    home: Home, tmp_path: Path
+) -> None:
+    """As after a power failure: git had no chance to remove what it had begun."""
+    repo = a_repository(tmp_path / "repo")
+    kill = tmp_path / "bin/git"
+    kill.parent.mkdir()
+    real = shutil.which("git")
+    kill.write_text(
+        f'#!/bin/bash\nfor target; do :; done\n[[ " $* " != *" clone "* ]] ||'
+        f' {{ mkdir -p "$target/.git"; kill -9 "$PPID" "$$"; }}\nexec {real} "$@"\n'
+    )
+    kill.chmod(0o755)
+    home.lose_power(kill.parent, repo)
+    assert home.is_due(repo)
+    assert f"The repository is in ~/{repo.name}" in home.log_in(repo)
+    command = ["git", "-C", str(home.path / repo.name), "remote", "get-url", "origin"]
+    origin = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert origin == f"file://{repo}\n"

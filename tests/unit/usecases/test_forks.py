@@ -400,6 +400,24 @@ def test_a_used_home_needs_its_source_no_more_and_can_have_snapshots_of_its_own(
     assert (taken.workspace_id, taken.disk_name) == (fork.id, fork.disk_name)
 
 
+def test_a_workspace_can_be_made_from_a_snapshot_of_a_fork(forks: Forks) -> None:
+    """Though neither the first workspace nor its snapshot exists any more."""
+    made = forks.fork()
+    forks.world.run()
+    fork = forks.recorded(made)
+    forks.world.machines.write(Place(fork.zone, fork.disk_name), DAYS_OF_WORK)
+    forks.world.delete("alice", forks.source.id)
+    forks.world.run()
+    assert not forks.world.store.snapshots
+    forks.world.snapshot("alice", fork.id)
+    forks.world.run()
+    [taken] = forks.world.store.snapshots.values()
+    second = forks.world.create("alice", "second", from_snapshot=taken.id)
+    forks.world.run()
+    assert forks.recorded(second).status is Status.READY
+    assert forks.content(second) == DAYS_OF_WORK
+
+
 def lose(forks: Forks) -> None:
     """Delete the snapshot outside the Hub."""
     forks.lose_snapshot()

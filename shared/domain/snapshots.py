@@ -386,11 +386,11 @@ def _pause_of_deletion(
 ) -> timedelta:
     """Return for how long a deletion is left alone: ever longer, whatever it waits for."""
     lasting = now - (snapshot.deleting_since or now)
-    return min(max(lasting / 4, policy.look_max), longest)
+    return _bounded(lasting / 4, policy, longest)
 
 
-def _bounded(pause: timedelta, policy: Policy) -> timedelta:
-    return min(max(pause, policy.look_max), LONGEST_PAUSE)
+def _bounded(pause: timedelta, policy: Policy, longest: timedelta = LONGEST_PAUSE) -> timedelta:
+    return min(max(pause, policy.look_max), longest)
 
 
 def _wait(

@@ -3,7 +3,6 @@
 The job that follows the last one is sent.
 """
 
-import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,7 +10,7 @@ from shared import logs
 from shared.domain import ownership, steps
 from shared.domain.changes import Change, Transition, due_look_job, job_of
 from shared.domain.drift import ObservedState, adopt_observed, observed_state, seeks_elsewhere
-from shared.domain.errors import MachineFaultError, UnavailableError
+from shared.domain.errors import UnavailableError
 from shared.domain.instance import (
     GLOBAL,
     DeleteInstance,
@@ -27,6 +26,7 @@ from shared.domain.snapshots import snapshot_place
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
+from shared.usecases.calls import perform_in_step
 from shared.usecases.follow_snapshot import follow_snapshot
 from shared.usecases.give_access import give_access
 from shared.usecases.records import Records
@@ -253,7 +253,7 @@ class _Delivery:
         """Make the call; None if this delivery was held up for too long to make it."""
         if self.is_held_up:
             return None
-        return _perform(self.machines, call, f"{operation.id}/{operation.step}")
+        return perform_in_step(self.machines, call.command, f"{operation.id}/{operation.step}")
 
     def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> _Done:
         """Record what came of a call, on the record as it is by now.
@@ -323,8 +323,8 @@ class _Delivery:
         place = insert.command.place
         workspace_id = self.job.workspace_id
         logs.warning("SupersededInsertDeleted", workspace_id=workspace_id)
-        delete = Call(DeleteInstance(place), insert.leads_to)
-        undone = _perform(self.machines, delete, f"{self.job.operation_id}/{self.job.step}")
+        step = f"{self.job.operation_id}/{self.job.step}"
+        undone = perform_in_step(self.machines, DeleteInstance(place), step)
         if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
             return
         if delete_looks:
@@ -341,15 +341,6 @@ def _is_obsolete(operation: Operation, job: Job) -> bool:
 def _is_left_behind(workspace: Workspace, call: Call) -> bool:
     """Whether a call made a machine in a zone that the workspace has left meanwhile."""
     return isinstance(call.command, InsertInstance) and call.command.place.zone != workspace.zone
-
-
-def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
-    """Make the call. A command in a step always has the same request id, so it is made once."""
-    identity = f"workspace-hub/{step}/{type(call.command).__name__}"
-    try:
-        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
-    except MachineFaultError as error:
-        return error.fault
 
 
 def _may_stay(machines: Machines, place: Place) -> bool:

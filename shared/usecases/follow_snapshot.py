@@ -1,12 +1,9 @@
 """Do what is due for a snapshot: see whether it is stored by now, or delete it."""
 
-import uuid
-
 from shared import logs
-from shared.domain.errors import MachineFaultError
 from shared.domain.events import Event, snapshot_event
 from shared.domain.forks import waiting_for
-from shared.domain.instance import GLOBAL, DeleteSnapshot, Fault, SnapshotStatus, StartedCall
+from shared.domain.instance import GLOBAL, DeleteSnapshot, SnapshotStatus
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
 from shared.domain.snapshots import (
@@ -23,6 +20,7 @@ from shared.domain.snapshots import (
     postpone,
 )
 from shared.ports import Machines, Stored
+from shared.usecases.calls import perform_in_step
 from shared.usecases.owned import owned_by
 from shared.usecases.records import Records, log_snapshot
 
@@ -93,17 +91,8 @@ def _delete(
     """Delete the snapshot in Compute, unless a workspace waits for it."""
     if waiting_for(snapshot.id, owned_by(records.store, snapshot.owner_id)):
         return postpone(snapshot, records.clock(), policy)
-    outcome = _perform(machines, command, f"{snapshot.id}/{snapshot.step}")
+    outcome = perform_in_step(machines, command, f"{snapshot.id}/{snapshot.step}")
     return deletion_asked(snapshot, outcome, records.clock(), policy)
-
-
-def _perform(machines: Machines, command: DeleteSnapshot, step: str) -> StartedCall | Fault:
-    """Make the call. In a step it always has the same request id, so it is made once."""
-    identity = f"workspace-hub/{step}/{type(command).__name__}"
-    try:
-        return machines.perform(command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
-    except MachineFaultError as error:
-        return error.fault
 
 
 def _commit(records: Records, stored: Stored[Snapshot], change: SnapshotChange) -> Job | None:

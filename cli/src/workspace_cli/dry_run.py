@@ -18,7 +18,7 @@ from workspace_cli.errors import (
     QueryUnknownError,
     RefusedError,
 )
-from workspace_cli.features import UPGRADE
+from workspace_cli.features import UPGRADE_HUB
 from workspace_cli.text import one_line
 
 FEATURE = "dry_run"
@@ -46,7 +46,7 @@ def check(app: App) -> None:
     if FEATURE not in client.features():
         raise RefusedError(
             f"{client.hub.address} has no dry runs, and would do it: so it was not asked",
-            hint=UPGRADE,
+            hint=UPGRADE_HUB,
         )
 
 
@@ -73,7 +73,7 @@ def show_each(
             value = _understood(ask())
         except (PathUnknownError, QueryUnknownError):
             message = f"{app.client().hub.address} has no dry runs: it refused, and did nothing"
-            raise RefusedError(message, hint=UPGRADE) from None
+            raise RefusedError(message, hint=UPGRADE_HUB) from None
         except CommandError as error:
             error.message = f"{name}: {error.message}" if len(asked) > 1 else error.message
             errors.append(error)

@@ -1,4 +1,4 @@
-"""What a Hub says that it knows, in ``GET /sign-in``; an older one knows less."""
+"""What a Hub says that it can do, in ``GET /sign-in``; an older one can do less."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from workspace_cli.app import App
 
 SNAPSHOTS = "snapshots"
-UPGRADE = "ask whoever runs this Hub to upgrade it"
+UPGRADE_HUB = "ask whoever runs this Hub to upgrade it"
 
 
 @contextlib.contextmanager
 def snapshots(app: App) -> Iterator[None]:
-    """Do in here what needs a Hub with snapshots. Another is asked for nothing else before.
+    """Do in here what needs a Hub with snapshots. A Hub without them is asked for nothing else.
 
     Raises:
-        RefusedError: it has none, or was rolled back meanwhile.
+        RefusedError: the Hub has no snapshots, or was rolled back meanwhile.
     """
     address = app.client().hub.address
     if SNAPSHOTS not in app.client().features():
-        raise RefusedError(f"{address} has no snapshots: so it was not asked", hint=UPGRADE)
+        raise RefusedError(f"{address} has no snapshots: so it was not asked", hint=UPGRADE_HUB)
     try:
         yield
     except PathUnknownError as error:
         raise RefusedError(
             f"{address} has no snapshots: it refused, and did nothing",
-            hint=UPGRADE,
+            hint=UPGRADE_HUB,
             request_id=error.request_id,
         ) from None

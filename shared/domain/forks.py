@@ -6,9 +6,9 @@ changed since it was read, and refuses every change that was decided before it. 
 DELETING gets no more forks. And whoever deletes it in Compute first looks at all workspaces of its
 owner (``waiting_for``), since only they can be its forks, and waits for those without a home.
 
-A person's request to delete it looks, too, and is refused (``check_unused``). What marks it as
-DELETING without a person (its workspace is forgotten, or it makes room) does not look: its deletion
-waits.
+A person's request to delete it looks for such workspaces, too, and is refused if there are any
+(``check_unused``). If it becomes DELETING without a person, because its workspace is forgotten or
+because it makes room, nothing looks then: its deletion in Compute waits.
 """
 
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ def forkable(snapshot_id: str, snapshot: Snapshot | None, actor: Actor) -> Snaps
 def forked(snapshot: Snapshot, now: datetime) -> Snapshot:
     """Return the snapshot's record as a fork's commit writes it.
 
-    Only so that whoever has read it before must read it again.
+    It changes only so that whoever has read it before must read it again.
     """
     return replace(snapshot, updated_at=now)
 

@@ -1,8 +1,8 @@
 """How many snapshots a workspace may have, and which of them go for another one.
 
-A record counts until it is gone: one that failed or is being deleted may still be stored, and its
-record is listed. So a request is refused unless there will be room. The room itself is made when
-the new one is recorded: until then it may fail, and nothing is deleted for nothing. So for a short
+A snapshot counts until its record is gone: one that failed or is being deleted may still be stored,
+and is listed. A request is refused unless there will be room. The room is made only when the new
+snapshot is recorded, since it may fail before that, and then nothing needs to go. So for a short
 time there may be one more than the limit.
 """
 
@@ -38,8 +38,8 @@ class KnownSnapshots:
 def check_room(known: KnownSnapshots, policy: Policy) -> None:
     """Refuse another snapshot if there will be no room for it.
 
-    If there are more than may be, and some are being deleted, those are waited for: otherwise more
-    would go than need to.
+    If there are more than the limit, and some are being deleted, the request is refused until those
+    are gone. Otherwise more would be deleted than necessary.
 
     Raises:
         QuotaExceededError: people have asked for too many of them, or some are not gone yet.
@@ -56,20 +56,21 @@ def check_room(known: KnownSnapshots, policy: Policy) -> None:
 
 
 def making_room(known: KnownSnapshots, policy: Policy) -> Sequence[Snapshot]:
-    """Return those that go because there is another one now.
+    """Return the snapshots that are deleted because a new one is recorded.
 
-    ``known`` are those before it. The oldest that failed goes first, then the oldest automatic one.
+    ``known`` are those that there were before the new one. The oldest that failed goes first, then
+    the oldest automatic one.
     """
     return _expendable(known)[: max(_excess(known, policy), 0)]
 
 
 def _excess(known: KnownSnapshots, policy: Policy) -> int:
-    """Return how many there are too many with another one."""
+    """Return by how many the limit is exceeded once there is another one."""
     return known.count + 1 - policy.snapshots_per_workspace
 
 
 def _expendable(known: KnownSnapshots) -> list[Snapshot]:
-    """Return those that go without anybody's asking for it, the first to go first."""
+    """Return those that the Hub may delete by itself, the first to be deleted first."""
     failed = [each for each in known.snapshots if each.state is SnapshotState.FAILED]
     kept = {SnapshotState.UPLOADING, SnapshotState.READY}
     automatic = [each for each in known.snapshots if each.automatic and each.state in kept]

@@ -77,9 +77,9 @@ class Snapshot:
     ``step`` goes up in every write that is followed by a job, and travels in the job.
     ``attend_at`` is when ``reconcile`` must see to it if nothing happens before; None if nothing is
     due. ``resends`` counts how often it has done so since the last step. ``gce_operation`` is the
-    call of Compute that is under way. ``deleting_since`` is since when it has been DELETING.
-    ``kept_until`` is until when a DELETING snapshot that does not exist is waited for, since a
-    worker may be about to make it; None if none can be.
+    call of Compute that is under way. ``deleting_since`` is when it became DELETING. While it is
+    DELETING, its record stays until ``kept_until`` though Compute has no such snapshot, since a
+    worker may be about to make it; None if no worker can be.
     """
 
     id: str
@@ -347,8 +347,8 @@ def deletion_asked(
 def postpone(snapshot: Snapshot, now: datetime, policy: Policy) -> SnapshotUpdated:
     """Delete a snapshot later: a workspace waits for a home from it.
 
-    That may last for as long as nobody starts or deletes the workspace. What ends it has the
-    snapshot attended to at once (``hastened``).
+    That may last for as long as nobody starts or deletes the workspace. The change that ends it
+    also has the snapshot attended to at once (``hastened``).
     """
     pause = _pause_of_deletion(snapshot, LONGEST_PAUSE_IN_USE, now, policy)
     return _wait(snapshot, pause, now, policy, "SnapshotInUse")
@@ -456,7 +456,7 @@ def delete_all(
 
 
 def resend(snapshot: Snapshot, now: datetime, policy: Policy) -> SnapshotUpdated | None:
-    """Resend the job of a snapshot of which nothing came by ``attend_at``. None if that is later.
+    """Resend the job of a snapshot that has not advanced by ``attend_at``. None if that is later.
 
     The same step waits twice as long each time, up to eight times: see ``lifecycle.attend``.
     """

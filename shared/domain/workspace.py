@@ -136,8 +136,8 @@ class HomeSource:
 
     The next machine is made with a disk of its content, at least ``disk_gb`` GB large. A version
     that does not know this would make an empty home, so such a record has a newer schema
-    (``Workspace.schema_version``). ``disk_name`` is the disk that the snapshot is of: another
-    disk's snapshot of that name is not used.
+    (``Workspace.schema_version``). ``disk_name`` is the disk that it was taken of: a
+    snapshot of another disk that has its name is not used.
     """
 
     snapshot_id: str
@@ -263,9 +263,9 @@ class Workspace:
     earlier machine's: see ``machine_key``. ``access`` says whether the owner may log in to a
     machine, which may be an earlier one too; None until it was tried. ``home_source`` is what the
     home is made from; None once it is a disk, and for a home that begins empty.
-    ``snapshot_asked_at`` is when the last snapshot was asked for that has ended and that Compute
-    has not certainly refused; None if there was none. ``schema_version`` is the oldest version of
-    the record's form with which nothing of it is lost.
+    ``snapshot_asked_at`` is when the last SNAPSHOT that has ended was asked for, except one that
+    Compute has certainly refused; None if there was none. ``schema_version`` is the oldest version
+    of the record's form with which nothing of it is lost.
     """
 
     id: str

@@ -95,7 +95,7 @@ def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Up
 
     A workspace in ERROR keeps its own error. ``may_exist``: the snapshot may exist in Compute, or
     a worker may be about to make it. Then a record of it is made, whose jobs delete it. Otherwise
-    the next one need not wait for Compute's sake: this one was never asked for.
+    the pause before the next one does not count from this one, which Compute has not begun.
     """
     in_error = step.workspace.status is Status.ERROR
     left = (unwanted(step.record, problem, step.now, step.policy),) if may_exist else ()

@@ -9,6 +9,7 @@ from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
+    OldHome,
     Operation,
     OperationKind,
     Problem,
@@ -156,8 +157,47 @@ def finish(
             last_activity=Activity.STARTED,
             kept_awake_since=None,
         )
-        ended = with_home(replace(ended, home_disk=None))
+        ended = _without_former_home(ended, workspace.operation)
     return Updated(attended(ended, now), event)
+
+
+def _without_former_home(ended: Workspace, operation: Operation | None) -> Workspace:
+    """Return a workspace that has become READY with its present disk as its only home.
+
+    After a RESTORE, the former one is an old home.
+    """
+    home = HomeDisk(ended.disk_name, ended.zone)
+    moved = replace(ended, home_disk=home, home_source=None)
+    former = operation.former_home if operation else None
+    if operation is None or former is None:
+        return moved
+    old = OldHome(former.name, former.zone, operation.last_copy)
+    return replace(moved, old_homes=(*moved.old_homes, old))
+
+
+def with_former_home(workspace: Workspace) -> Workspace:
+    """Return the workspace with the home that it had before its RESTORE, if it has another by now.
+
+    What the RESTORE has made is nobody's before it is READY. Until it is deleted it is an old home,
+    whose content its snapshot has. The machine, if there is one, is not the workspace's any more.
+    """
+    operation = workspace.operation
+    former = operation.former_home if operation else None
+    if operation is None or former is None:
+        return workspace
+    restores = operation.restores
+    made = OldHome(
+        workspace.disk_name, workspace.zone, restores.snapshot_id if restores else None
+    )
+    return replace(
+        workspace,
+        zone=former.zone,
+        home_disk=former,
+        home_source=None,
+        instance_id=None,
+        machine_made_at=None,
+        old_homes=(*workspace.old_homes, made),
+    )
 
 
 def with_home(workspace: Workspace) -> Workspace:

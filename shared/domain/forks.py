@@ -50,6 +50,21 @@ def forkable(snapshot_id: str, snapshot: Snapshot | None, actor: Actor) -> Snaps
     return snapshot
 
 
+def restorable(
+    snapshot_id: str, snapshot: Snapshot | None, workspace_id: str, actor: Actor
+) -> Snapshot:
+    """Return the snapshot if the home of this workspace can be restored from it.
+
+    Only one of the same workspace can: to use another's, its owner makes a workspace from it.
+
+    Raises:
+        SnapshotNotFoundError, SnapshotNotReadyError: as ``forkable`` raises them.
+    """
+    if snapshot is not None and snapshot.workspace_id != workspace_id:
+        raise SnapshotNotFoundError(snapshot_id)
+    return forkable(snapshot_id, snapshot, actor)
+
+
 def forked(snapshot: Snapshot, now: datetime) -> Snapshot:
     """Return the snapshot's record as a fork's commit writes it.
 
@@ -68,7 +83,7 @@ def waiting_for(snapshot_id: str, workspaces: Iterable[Workspace]) -> list[Works
     return [
         each
         for each in workspaces
-        if each.home_source is not None and each.home_source.snapshot_id == snapshot_id
+        if any(source.snapshot_id == snapshot_id for source in each.sources)
     ]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.access import Actor
-from shared.domain.changes import Note, Updated, due_look_job, job_of
+from shared.domain.changes import Note, Updated, due_look_job, job_of, with_former_home
 from shared.domain.errors import (
     FieldProblem,
     InvalidRequestError,
@@ -19,7 +19,7 @@ from shared.domain.errors import (
     OperationUnderWayError,
     TooManyRequestsError,
 )
-from shared.domain.forks import source_of
+from shared.domain.forks import forked, source_of
 from shared.domain.idleness import awake_until
 from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
@@ -27,6 +27,7 @@ from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, unwanted
 from shared.domain.steps import WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
+    MAKING,
     Activity,
     Metadata,
     Operation,
@@ -319,16 +320,16 @@ def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
 
     It supersedes any other operation. If that one makes machines, one of its workers may be about
     to insert: the record is kept until no such worker can be running. If it takes a snapshot, that
-    gets a record of its own by which it is deleted.
+    gets a record of its own by which it is deleted. What a RESTORE has made is not the home.
     """
     under_way = workspace.operation
     if under_way is not None and under_way.kind is OperationKind.DELETE:
         return _confirmed(workspace, under_way, new)
     operation = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
-    if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
+    if under_way is not None and under_way.kind in MAKING:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
-    begun = _begin(workspace, operation, policy)
-    if under_way is not None and under_way.kind is OperationKind.SNAPSHOT:
+    begun = _begin(with_former_home(workspace), operation, policy)
+    if under_way is not None and under_way.phase in {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}:
         return replace(begun, snapshots=(unwanted(workspace, None, new.now, policy),))
     return begun
 
@@ -379,6 +380,42 @@ def snapshot(
     check_room(known, policy)
     taking = _operation(OperationKind.SNAPSHOT, Phase.SNAPSHOT, new, policy)
     return _begin(workspace, replace(taking, snapshot_name=name), policy)
+
+
+def restore(
+    workspace: Workspace,
+    new: NewOperation,
+    source: Snapshot,
+    known: KnownSnapshots,
+    policy: Policy,
+) -> Updated | None:
+    """Ask that a workspace's home be again what ``source`` has. None if that is under way.
+
+    ``source`` is one of its snapshots, READY (``forks.restorable``); ``known`` are all that it
+    has. What is in the home by then is kept as another snapshot, which needs room. The commit
+    writes the source's record, too (``forks.forked``).
+
+    Raises:
+        OperationUnderWayError: another operation is under way, or a RESTORE of another snapshot.
+        NoHomeError: no machine has used its home yet.
+        QuotaExceededError: there will be no room for the snapshot of what is there now.
+    """
+    under_way = workspace.operation
+    if under_way is not None:
+        restores = under_way.restores
+        same = restores is not None and restores.snapshot_id == source.id
+        if under_way.kind is OperationKind.RESTORE and under_way.failure is None and same:
+            return None
+        raise OperationUnderWayError(under_way)
+    if workspace.home_disk is None:
+        raise NoHomeError(
+            "The workspace has no home yet that could be replaced. "
+            "Wait until it is READY, or start it."
+        )
+    check_room(known, policy, kept=source.id)
+    restoring = _operation(OperationKind.RESTORE, Phase.STOP, new, policy)
+    begun = _begin(workspace, replace(restoring, restores=source_of(source)), policy)
+    return replace(begun, snapshots=(forked(source, new.now),))
 
 
 def next_snapshot_at(workspace: Workspace, policy: Policy) -> datetime | None:

@@ -22,6 +22,7 @@ class Deadlines:
     stop: timedelta = timedelta(minutes=10)
     delete: timedelta = timedelta(minutes=30)
     snapshot: timedelta = timedelta(minutes=5)
+    restore: timedelta = timedelta(minutes=60)
 
     def of(self, kind: OperationKind) -> timedelta:
         """Return the time that an operation of this kind may take."""
@@ -31,6 +32,7 @@ class Deadlines:
             OperationKind.STOP: self.stop,
             OperationKind.DELETE: self.delete,
             OperationKind.SNAPSHOT: self.snapshot,
+            OperationKind.RESTORE: self.restore,
         }[kind]
 
 

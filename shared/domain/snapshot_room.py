@@ -35,7 +35,7 @@ class KnownSnapshots:
         return sum(each.state is SnapshotState.DELETING for each in self.snapshots)
 
 
-def check_room(known: KnownSnapshots, policy: Policy) -> None:
+def check_room(known: KnownSnapshots, policy: Policy, *, kept: str | None = None) -> None:
     """Refuse another snapshot if there will be no room for it.
 
     If there are more than the limit, and some are being deleted, the request is refused until those
@@ -46,7 +46,7 @@ def check_room(known: KnownSnapshots, policy: Policy) -> None:
     """
     most, leaving = policy.snapshots_per_workspace, known.being_deleted
     waits = leaving > 0 and known.count > most
-    if not waits and _excess(known, policy) <= len(_expendable(known)):
+    if not waits and _excess(known, policy) <= len(_expendable(known, kept)):
         return
     said = f"The workspace has {known.count} of at most {most} snapshots."
     if leaving:
@@ -55,13 +55,15 @@ def check_room(known: KnownSnapshots, policy: Policy) -> None:
     raise QuotaExceededError(f"{said} Delete one, or ask whoever runs this Hub for more.")
 
 
-def making_room(known: KnownSnapshots, policy: Policy) -> Sequence[Snapshot]:
+def making_room(
+    known: KnownSnapshots, policy: Policy, *, kept: str | None = None
+) -> Sequence[Snapshot]:
     """Return the snapshots that are deleted because a new one is recorded.
 
     ``known`` are those that there were before the new one. The oldest that failed goes first, then
-    the oldest automatic one.
+    the oldest automatic one. ``kept`` is the id of one that stays: a home is made from it.
     """
-    return _expendable(known)[: max(_excess(known, policy), 0)]
+    return _expendable(known, kept)[: max(_excess(known, policy), 0)]
 
 
 def _excess(known: KnownSnapshots, policy: Policy) -> int:
@@ -69,12 +71,13 @@ def _excess(known: KnownSnapshots, policy: Policy) -> int:
     return known.count + 1 - policy.snapshots_per_workspace
 
 
-def _expendable(known: KnownSnapshots) -> list[Snapshot]:
+def _expendable(known: KnownSnapshots, kept: str | None) -> list[Snapshot]:
     """Return those that the Hub may delete by itself, the first to be deleted first."""
     failed = [each for each in known.snapshots if each.state is SnapshotState.FAILED]
-    kept = {SnapshotState.UPLOADING, SnapshotState.READY}
-    automatic = [each for each in known.snapshots if each.automatic and each.state in kept]
-    return [*_oldest_first(failed), *_oldest_first(automatic)]
+    useful = {SnapshotState.UPLOADING, SnapshotState.READY}
+    automatic = [each for each in known.snapshots if each.automatic and each.state in useful]
+    oldest_first = [*_oldest_first(failed), *_oldest_first(automatic)]
+    return [each for each in oldest_first if each.id != kept]
 
 
 def _oldest_first(snapshots: Sequence[Snapshot]) -> list[Snapshot]:

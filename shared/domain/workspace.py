@@ -29,7 +29,12 @@ class OperationKind(StrEnum):
     STOP = "STOP"
     START = "START"
     SNAPSHOT = "SNAPSHOT"
+    RESTORE = "RESTORE"
     DELETE = "DELETE"
+
+
+# The operations that make a machine, or boot one.
+MAKING = frozenset({OperationKind.CREATE, OperationKind.START, OperationKind.RESTORE})
 
 
 class Phase(StrEnum):
@@ -56,6 +61,7 @@ class Phase(StrEnum):
     FORGET = "forget"
     SNAPSHOT = "snapshot"
     AWAIT_SNAPSHOT = "await_snapshot"
+    AWAIT_STORED = "await_stored"
 
 
 class Activity(StrEnum):
@@ -137,13 +143,27 @@ class HomeSource:
     The next machine is made with a disk of its content, at least ``disk_gb`` GB large. A version
     that does not know this would make an empty home, so such a record has a newer schema
     (``Workspace.schema_version``). ``disk_name`` is the disk that it was taken of: a
-    snapshot of another disk that has its name is not used.
+    snapshot of another disk that has its name is not used. ``new_disk`` is the name of the disk to
+    be made; None for the name that a workspace's first home has.
     """
 
     snapshot_id: str
     resource_name: str
     disk_gb: int
     disk_name: str
+    new_disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OldHome:
+    """A disk of a workspace that is not its home any more, and is yet to be deleted.
+
+    ``snapshot_id`` is the snapshot that has all that is on it; None if there is none.
+    """
+
+    name: str
+    zone: str
+    snapshot_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +222,10 @@ class Operation:
     old one is too old. ``phases`` are the durations of the phases that have ended
     (``durations.phases_until``). ``snapshot_name`` is the name that a person gives to the snapshot
     that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: the machine was shut down,
-    and no other had the disk, when Compute was asked for that snapshot. Version 0.1 does not know
+    and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
+    RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
+    moment in which the new one is recorded, and ``last_copy`` the id of the snapshot that has what
+    was on it, from the moment in which it is known. Version 0.1 does not know
     the fields of this paragraph and may drop them, so each has a default with which the operation
     also ends well.
     """
@@ -236,6 +259,9 @@ class Operation:
     phases: tuple[PhaseDuration, ...] = ()
     snapshot_name: str | None = None
     home_at_rest: bool = False
+    restores: HomeSource | None = None
+    former_home: HomeDisk | None = None
+    last_copy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +290,8 @@ class Workspace:
     machine, which may be an earlier one too; None until it was tried. ``home_source`` is what the
     home is made from; None once it is a disk, and for a home that begins empty.
     ``snapshot_asked_at`` is when the last SNAPSHOT that has ended was asked for, except one that
-    Compute has certainly refused; None if there was none. ``schema_version`` is the oldest version
+    Compute has certainly refused; None if there was none. ``old_homes`` are its earlier homes that
+    are yet to be deleted (``old_homes.py``). ``schema_version`` is the oldest version
     of the record's form with which nothing of it is lost.
     """
 
@@ -306,25 +333,31 @@ class Workspace:
     access: Access | None = None
     home_source: HomeSource | None = None
     snapshot_asked_at: datetime | None = None
+    old_homes: tuple[OldHome, ...] = ()
 
     @property
     def schema_version(self) -> int:
         """The oldest version of the record's form with which nothing of it is lost.
 
-        Form 2 has snapshots: a home that is to be made from one, a SNAPSHOT that is under way, or
-        the error of one that failed. Version 0.1 refuses to touch such a record, and can use all
-        others.
+        Form 2 has snapshots: a home that is to be made from one, or that has replaced another
+        which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
+        failed. Version 0.1 refuses to touch such a record, and can use all others.
         """
         kinds = {
             self.operation and self.operation.kind,
             self.error and self.error.operation_kind,
         }
-        return 2 if self.home_source is not None or OperationKind.SNAPSHOT in kinds else 1
+        newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
+        has_snapshots = self.home_source is not None or bool(self.old_homes)
+        return 2 if has_snapshots or kinds & newer else 1
 
     @property
     def disk_name(self) -> str:
         """The name of the home disk in Compute, whether it exists yet or not."""
-        return self.home_disk.name if self.home_disk else f"home-{self.id}"
+        if self.home_disk is not None:
+            return self.home_disk.name
+        made = self.home_source.new_disk if self.home_source else None
+        return made or f"home-{self.id}"
 
     @property
     def machine_key(self) -> str | None:
@@ -354,11 +387,16 @@ class Workspace:
 
         It counts from the request that makes or starts the machine until the machine is off.
         """
-        making = {OperationKind.CREATE, OperationKind.START}
-        under_way = self.operation is not None and self.operation.kind in making
+        under_way = self.operation is not None and self.operation.kind in MAKING
         return (
             under_way or self.machine_running or self.status in {Status.PROVISIONING, Status.READY}
         )
+
+    @property
+    def sources(self) -> tuple[HomeSource, ...]:
+        """The snapshots that a home is yet to be made from, so they must stay."""
+        restores = self.operation.restores if self.operation else None
+        return tuple(each for each in (self.home_source, restores) if each is not None)
 
     @property
     def memory_is_ready(self) -> bool:

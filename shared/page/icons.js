@@ -27,7 +27,7 @@ const SHAPES = {
  * @returns {unknown} a template.
  */
 export function shape(status, part = null) {
-  const busy = ["starting", "stopping", "deleting"].includes(status);
+  const busy = ["starting", "stopping", "restoring", "deleting"].includes(status);
   const drawn = busy ? ring(part) : (SHAPES[status] ?? SHAPES.unknown);
   return html`<svg class="shape ${busy && part === null ? "turning" : ""}" viewBox="0 0 16 16"
     width="16" height="16" aria-hidden="true">${drawn}</svg>`;

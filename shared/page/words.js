@@ -30,9 +30,16 @@ const DOING = {
   forget: ["forgetting it", "forgotten"],
   snapshot: ["asking", "asked for"],
   await_snapshot: ["capturing the home", "home captured"],
+  await_stored: ["storing the snapshot", "snapshot stored"],
 };
 const STATUS = { PROVISIONING: "starting", READY: "ready", SUSPENDED: "asleep", ERROR: "error" };
-const UNDER_WAY = { CREATE: "starting", START: "starting", STOP: "stopping", DELETE: "deleting" };
+const UNDER_WAY = {
+  CREATE: "starting",
+  START: "starting",
+  STOP: "stopping",
+  RESTORE: "restoring",
+  DELETE: "deleting",
+};
 const STOPPED_BECAUSE = {
   requested: "somebody stopped it",
   idle: "nobody was connected for long enough",
@@ -43,6 +50,7 @@ const FAILED = {
   START: "starting",
   STOP: "stopping",
   SNAPSHOT: "taking a snapshot",
+  RESTORE: "restoring",
   DELETE: "deleting",
 };
 // What the outlook's kinds are called in a row. Kinds that are not here are told in the panel.
@@ -53,7 +61,7 @@ const NEXT = {
   max_run: "stopped by Compute",
 };
 /** The words of `status`, in the order in which they are offered as filters. */
-export const STATUSES = ["ready", "starting", "stopping", "asleep", "error", "deleting"];
+export const STATUSES = ["ready", "starting", "stopping", "restoring", "asleep", "error", "deleting"];
 
 /**
  * Say whether no change of a workspace is under way. A snapshot of its home changes nothing.

@@ -14,7 +14,7 @@ from workspace_cli.workspaces import workspace_of
 
 PHASES = [*(phase.value for phase in Phase), "a_phase_of_a_newer_hub"]
 STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR", "NEWER")
-KINDS = (None, "CREATE", "START", "STOP", "SNAPSHOT", "DELETE", "NEWER")
+KINDS = (None, "CREATE", "START", "STOP", "SNAPSHOT", "RESTORE", "DELETE", "NEWER")
 SIZES = [0, 1, 812, 1023, 1024, 10_000, 812 * 1024**2, 5_368_709_120, 10**10, 3 * 10**13]
 SPANS = [*range(-5, 400), *range(400, 400_000, 77), 0.4, 119.49, 119.5, 7169.9, 172_799.6, 1e7]
 NAMES = ("api", "Api", "API-2", "_x.y", "-x", "-X", "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve")

@@ -34,6 +34,7 @@ _DOING = {
     "forget": ("forgetting it", "forgotten"),
     "snapshot": ("asking", "asked for"),
     "await_snapshot": ("capturing the home", "home captured"),
+    "await_stored": ("storing the snapshot", "snapshot stored"),
 }
 _CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
 _STOPPED_BECAUSE = {
@@ -48,7 +49,13 @@ _STATUS = {
     "ERROR": "error",
 }
 _MOST_EXPECTED = 20  # lines of an outlook
-_UNDER_WAY = {"CREATE": "starting", "START": "starting", "STOP": "stopping", "DELETE": "deleting"}
+_UNDER_WAY = {
+    "CREATE": "starting",
+    "START": "starting",
+    "STOP": "stopping",
+    "RESTORE": "restoring",
+    "DELETE": "deleting",
+}
 
 
 def status(workspace: Workspace) -> str:

@@ -28,6 +28,7 @@ from shared.domain.workspace import (
     HomeSource,
     HostKey,
     Metadata,
+    OldHome,
     Operation,
     OperationKind,
     OwnedWorkspace,
@@ -79,6 +80,9 @@ def workspace_record(document: Document) -> Workspace:
         fields["host_key"] = HostKey(**_known(key, HostKey))
     if source := document.get("home_source"):
         fields["home_source"] = HomeSource(**_known(source, HomeSource))
+    fields["old_homes"] = tuple(
+        OldHome(**_known(each, OldHome)) for each in document.get("old_homes", ())
+    )
     fields["error"] = _problem(document.get("error"))
     fields["operation"] = _operation(document.get("operation"))
     fields["access"] = _access(document.get("access"))
@@ -152,6 +156,10 @@ def _operation(document: Document | None) -> Operation | None:
     fields["zones_tried"] = tuple(document.get("zones_tried", ()))
     fields["failure"] = _problem(document.get("failure"))
     fields["phases"] = _phases(document)
+    if restores := document.get("restores"):
+        fields["restores"] = HomeSource(**_known(restores, HomeSource))
+    if former := document.get("former_home"):
+        fields["former_home"] = HomeDisk(**_known(former, HomeDisk))
     return Operation(**fields)
 
 

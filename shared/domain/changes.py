@@ -186,9 +186,7 @@ def with_former_home(workspace: Workspace) -> Workspace:
     if operation is None or former is None:
         return workspace
     restores = operation.restores
-    made = OldHome(
-        workspace.disk_name, workspace.zone, restores.snapshot_id if restores else None
-    )
+    made = OldHome(workspace.disk_name, workspace.zone, restores.snapshot_id if restores else None)
     return replace(
         workspace,
         zone=former.zone,

@@ -41,6 +41,7 @@ from shared.domain.workspace import (
     Workspace,
 )
 
+_TAKEN = {Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED}
 MOST_PHASES = 30  # more than any operation has that goes well
 _IN_TIME = timedelta(days=1)
 _NEW = "new"  # the id of a machine that is not made yet
@@ -163,6 +164,8 @@ def _reason(step: Step) -> str:
         why = _why_not_suspendable(step.workspace)
         because = f": {why}" if why else ""
         return f"Compute Engine cannot suspend the machine{because}, so it is shut down"
+    if operation.kind is OperationKind.RESTORE:
+        return "A new machine is made on the restored home"
     if operation.renews:
         return "The machine is too old to be booted, so a new one is made on the same home"
     if operation.remade:
@@ -189,7 +192,7 @@ class _Seen:
         attached = self.instance is not None
         self.source = _snapshot(record, record.home_source) if record.home_source else None
         self.home = attached or record.home_disk is not None or _leaves_home(record.operation)
-        waits = record.operation is not None and record.operation.phase is Phase.AWAIT_SNAPSHOT
+        waits = record.operation is not None and record.operation.phase in _TAKEN
         self.snapshot = _taken(record) if goes_on and waits else None
 
     @property
@@ -239,10 +242,10 @@ class _Seen:
 
 
 def _taken(record: Workspace) -> DiskSnapshot:
-    """Return the snapshot that a SNAPSHOT takes, captured."""
+    """Return the snapshot that an operation takes, stored."""
     return DiskSnapshot(
         name="",
-        status=SnapshotStatus.UPLOADING,
+        status=SnapshotStatus.READY,
         labels={},
         source_disk=record.disk_name,
         disk_gb=0,
@@ -304,6 +307,21 @@ _BEFORE: dict[Phase, InstanceState | None] = {
 }
 
 
+_BEFORE_THE_SWITCH = {
+    *(Phase.STOP, Phase.AWAIT_STOPPED, Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT),
+    *(Phase.AWAIT_STORED, Phase.DELETE_INSTANCE),
+}
+
+
+def _turned_off(record: Workspace, phase: Phase) -> InstanceState | None:
+    """Return the state of the machine of a RESTORE that has yet to delete it."""
+    if record.instance_id is None:
+        return None
+    if phase is Phase.STOP and record.machine_running:
+        return InstanceState.RUNNING
+    return InstanceState.SUSPENDED if record.memory_is_ready else InstanceState.TERMINATED
+
+
 def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
     """Return the state that the machine has by the record; None if there is no machine."""
     operation = record.operation
@@ -311,6 +329,8 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
         starts = operation.kind is OperationKind.START
         if starts and operation.phase is Phase.DELETE_INSTANCE:  # the record does not name it
             return InstanceState.RUNNING
+        if operation.kind is OperationKind.RESTORE and operation.phase in _BEFORE_THE_SWITCH:
+            return _turned_off(record, operation.phase)
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
         if operation.phase in known:
             return known[operation.phase]

@@ -28,13 +28,14 @@ from shared.domain.instance import (
 )
 from shared.domain.ownership import (
     has_lost_labels,
+    is_home_of,
     may_be_deleted,
     workspace_id_of,
     workspace_of_snapshot,
 )
 from shared.domain.policy import Policy
 from shared.domain.snapshots import Snapshot
-from shared.domain.workspace import Workspace
+from shared.domain.workspace import OldHome, Workspace
 
 YOUNG = timedelta(hours=1)  # an insert that is still under way may have made what is younger
 LEAST_LIMIT = 5  # so many orphans are never too many
@@ -177,7 +178,7 @@ def act_on_snapshot(snapshot: DiskSnapshot, now: datetime, policy: Policy) -> Or
     if _young(snapshot.created_at, now, policy):
         return None
     workspace_id = workspace_of_snapshot(snapshot.name)
-    ours = workspace_id is not None and snapshot.source_disk == f"home-{workspace_id}"
+    ours = workspace_id is not None and is_home_of(workspace_id, snapshot.source_disk)
     place = Place(GLOBAL, snapshot.name)
     event = "OrphanSnapshotFound"
     command: Command | None = None
@@ -193,6 +194,18 @@ def act_on_snapshot(snapshot: DiskSnapshot, now: datetime, policy: Policy) -> Or
         event=event,
         reason=reason,
         command=command,
+    )
+
+
+def delete_old_home(workspace: Workspace, old: OldHome) -> OrphanAction:
+    """Return the action that deletes a disk that is a workspace's home no more (``old_homes``)."""
+    place = Place(old.zone, old.name)
+    return OrphanAction(
+        place=place,
+        workspace_id=workspace.id,
+        event="OldHomeDeleted",
+        reason="another disk is the home by now, and a snapshot has all that was on this one",
+        command=DeleteDisk(place),
     )
 
 

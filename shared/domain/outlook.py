@@ -77,6 +77,7 @@ _GIVEN_UP = {
     OperationKind.START: ("a start", "the start is given up, and the home is kept"),
     OperationKind.STOP: ("a stop", "the stop is given up"),
     OperationKind.SNAPSHOT: ("a snapshot", "the snapshot is given up, and nothing else changes"),
+    OperationKind.RESTORE: ("a restore", "the restore is given up, and the home is what it was"),
     OperationKind.DELETE: ("a deletion", "the deletion is given up, and you can ask for it again"),
 }
 

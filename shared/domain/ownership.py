@@ -39,6 +39,11 @@ def may_be_deleted(name: str) -> bool:
     return _MADE_BY_US.fullmatch(name) is not None
 
 
+def is_home_of(workspace_id: str, disk_name: str) -> bool:
+    """Say whether a disk's name is one that the Hub gives to the homes of a workspace."""
+    return re.fullmatch(f"home-{re.escape(workspace_id)}(?:-[0-9]+)?", disk_name) is not None
+
+
 def workspace_of_snapshot(name: str) -> str | None:
     """Return the workspace's id in the name that the Hub gives to a snapshot; None for any other.
 

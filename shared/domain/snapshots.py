@@ -22,7 +22,7 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import MOST_DOUBLINGS, PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.workspace import Metadata, Operation, Problem, Workspace
+from shared.domain.workspace import Metadata, Operation, OperationKind, Problem, Workspace
 
 SNAPSHOT_SCHEMA_VERSION = 1
 SNAPSHOT_FAILED = "SNAPSHOT_FAILED"
@@ -199,8 +199,8 @@ def captured(
     now: datetime,
     policy: Policy,
 ) -> Snapshot:
-    """Return the record of what the workspace's SNAPSHOT has taken; it ends at this moment."""
-    assert workspace.operation is not None  # noqa: S101 -- the SNAPSHOT
+    """Return the record of what the workspace's operation has taken."""
+    assert workspace.operation is not None  # noqa: S101 -- what has taken it
     ready = seen.status is SnapshotStatus.READY
     return replace(
         _of_operation(workspace, workspace.operation, now),
@@ -218,11 +218,11 @@ def captured(
 def unwanted(
     workspace: Workspace, problem: Problem | None, now: datetime, policy: Policy
 ) -> Snapshot:
-    """Return the record of a snapshot that the workspace's SNAPSHOT may have made for nothing.
+    """Return the record of a snapshot that the workspace's operation may have made for nothing.
 
-    Its own jobs delete it. ``problem`` is why the SNAPSHOT failed; None if a DELETE supersedes it.
+    Its own jobs delete it. ``problem`` is why that failed; None if a DELETE supersedes it.
     """
-    assert workspace.operation is not None  # noqa: S101 -- the SNAPSHOT
+    assert workspace.operation is not None  # noqa: S101 -- what may have made it
     return replace(
         _of_operation(workspace, workspace.operation, now),
         state=SnapshotState.DELETING,
@@ -240,7 +240,7 @@ def _of_operation(workspace: Workspace, operation: Operation, now: datetime) -> 
         workspace_id=workspace.id,
         owner_id=workspace.owner_id,
         name=operation.snapshot_name,
-        automatic=operation.automatic,
+        automatic=operation.automatic or operation.kind is not OperationKind.SNAPSHOT,
         state=SnapshotState.UPLOADING,
         consistency=Consistency.CRASH,
         requested_by=operation.requested_by,

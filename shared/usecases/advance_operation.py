@@ -14,22 +14,24 @@ from shared.domain.errors import UnavailableError
 from shared.domain.instance import (
     GLOBAL,
     DeleteInstance,
+    Disk,
     Fault,
     FaultKind,
     InsertInstance,
     Place,
+    SnapshotStatus,
     StartedCall,
 )
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.snapshots import snapshot_place
+from shared.domain.snapshots import SnapshotState, is_of_disk, snapshot_place
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
 from shared.usecases.calls import perform_in_step
 from shared.usecases.follow_snapshot import follow_snapshot
 from shared.usecases.give_access import give_access
-from shared.usecases.records import Records
+from shared.usecases.records import Records, readable
 
 # How many steps a delivery does, one after the other. No operation needs more of them before it has
 # to wait. A chain that does not end goes by the queue, which has a rate.
@@ -215,7 +217,7 @@ class _Delivery:
             return seen
 
     def _see_snapshot(self, step: Step) -> StepInput:
-        """Read what a SNAPSHOT depends on.
+        """Read what a phase depends on in which a snapshot of the home is taken, or waited for.
 
         Compute's operation ends only when the snapshot is stored, so it is not waited for.
         """
@@ -235,7 +237,30 @@ class _Delivery:
         if home is None or not steps.reads_users(replace(step, inputs=seen)):
             return seen
         disk = machines.get_disk(Place(home.zone, home.name))
-        return replace(seen, disk_exists=disk is not None, home_users=disk.users if disk else ())
+        if disk is None:
+            return seen
+        seen = replace(seen, disk_exists=True, home_users=disk.users)
+        if not steps.seeks_copy(replace(step, inputs=seen)):
+            return seen
+        return replace(seen, has_copy=self._copy_of(workspace, disk))
+
+    def _copy_of(self, workspace: Workspace, disk: Disk) -> str | None:
+        """Return the id of a READY snapshot taken since a machine last had the disk; None if none.
+
+        Both times are Compute's own.
+        """
+        if disk.in_use or disk.detached_at is None:
+            return None
+        for each in readable(self.records.store.list_snapshots(workspace.id)):
+            known = each.record
+            if known.state is not SnapshotState.READY or known.disk_name != disk.name:
+                continue
+            there = self.machines.get_snapshot(known.place.name)
+            if there is None or there.status is not SnapshotStatus.READY:
+                continue
+            if is_of_disk(there, disk.name) and there.created_at > disk.detached_at:
+                return known.id
+        return None
 
     def _see_elsewhere(self, step: Step) -> StepInput:
         """Read from all zones what this step needs of them."""

@@ -19,11 +19,12 @@ from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import sweep_again
 from shared.domain.machine_access import is_due
+from shared.domain.old_homes import OldHomeFate, fate_of, without_old_homes
 from shared.domain.orphans import OrphanAction
 from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
-from shared.domain.workspace import NO_NAME, OwnedWorkspace, Owner, Workspace
+from shared.domain.workspace import NO_NAME, OldHome, OwnedWorkspace, Owner, Workspace
 from shared.ports import Machines, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
 from shared.usecases.fleet import Fleet, Resource
@@ -245,6 +246,7 @@ class _Run:
         held = OwnedWorkspace(name, record.counts_as_running)
         self.held.setdefault(record.owner_id, {})[record.id] = held
         self._for_record(record, lambda record: self._adopt_machine(fleet, record))
+        self._for_record(record, self._see_to_old_homes)
         # Whatever Compute answers; and last, because a version that drops it may write meanwhile.
         self._for_record(record, self._time_sweep)
 
@@ -277,6 +279,28 @@ class _Run:
             self.report.done.setdefault(now.status.value.lower(), []).append(record.id)
         self._check_home(fleet, now)
         self.pause(PAUSE_SECONDS)
+
+    def _see_to_old_homes(self, record: Workspace) -> None:
+        """Delete the disks that were a workspace's home, and forget those that are gone."""
+        if not record.old_homes or record.operation is not None:
+            return
+        gone = [old for old in record.old_homes if self._see_to_old_home(record, old)]
+        if gone:
+            self.records.change(
+                record.id, lambda now: without_old_homes(now, gone, self.records.clock())
+            )
+
+    def _see_to_old_home(self, record: Workspace, old: OldHome) -> bool:
+        """Delete one disk if it may go. Returns whether it is gone already."""
+        place = Place(old.zone, old.name)
+        disk = self.machines.get_disk(place)
+        stored = self.records.store.get_snapshot(old.snapshot_id) if old.snapshot_id else None
+        snapshot = stored.record if stored else None
+        there = self.machines.get_snapshot(snapshot.place.name) if disk and snapshot else None
+        fate = fate_of(record, old, disk, snapshot, there)
+        if fate is OldHomeFate.GOES:
+            self._carry_out(orphans.delete_old_home(record, old), record.owner_id)
+        return fate is OldHomeFate.FORGOTTEN
 
     def _time_sweep(self, record: Workspace) -> None:
         """Put right when the clean-up must read a record. Compute is not asked, so no pause."""

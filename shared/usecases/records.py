@@ -168,7 +168,11 @@ class Records:
                 if isinstance(each, Unreadable):
                     logs.warning("SnapshotNotRead", snapshot_id=each.id, reason=each.reason)
             return paired(delete_all(kept, request_id, now, self._policy), known), ()
-        going = making_room(KnownSnapshots(kept, len(found) - len(known)), self._policy)
+        restores = operation.restores if operation else None
+        source = restores.snapshot_id if restores else None
+        going = making_room(
+            KnownSnapshots(kept, len(found) - len(known)), self._policy, kept=source
+        )
         written = delete_all(going, request_id, now, self._policy)
         return (
             paired([*transition.snapshots, *written], known),
@@ -176,19 +180,20 @@ class Records:
         )
 
     def _freed(self, transition: Transition, now: datetime) -> "SnapshotWrites":
-        """Return the snapshot that is to be deleted and has waited for this workspace's home."""
-        before, after = transition.before, transition.after
-        source = before.home_source
-        if source is None or (after is not None and after.home_source == source):
-            return ()
-        try:
-            stored = self.store.get_snapshot(source.snapshot_id)
-        except UnavailableError as error:
-            # Its own job comes again within the hour.
-            logs.warning("SnapshotNotRead", snapshot_id=source.snapshot_id, reason=str(error))
-            return ()
-        again = hastened(stored.record, now, self._policy) if stored else None
-        return [(stored, again)] if again is not None else ()
+        """Return the snapshots that are to be deleted and have waited for this workspace's home."""
+        before, after = _source_ids(transition.before), _source_ids(transition.after)
+        freed: list[tuple[Stored[Snapshot] | None, Snapshot]] = []
+        for snapshot_id in sorted(before - after):
+            try:
+                stored = self.store.get_snapshot(snapshot_id)
+            except UnavailableError as error:
+                # Its own job comes again within the hour.
+                logs.warning("SnapshotNotRead", snapshot_id=snapshot_id, reason=str(error))
+                continue
+            again = hastened(stored.record, now, self._policy) if stored else None
+            if again is not None:
+                freed.append((stored, again))
+        return freed
 
     def commit(
         self,
@@ -292,6 +297,11 @@ class Records:
         """
         if workspace.operation is not None:
             self.send_later(job_of(workspace, workspace.operation))
+
+
+def _source_ids(workspace: Workspace | None) -> set[str]:
+    """Return the ids of the snapshots that a workspace's home is yet to be made from."""
+    return {each.snapshot_id for each in workspace.sources} if workspace else set()
 
 
 SnapshotWrites = Sequence[tuple[Stored[Snapshot] | None, Snapshot]]

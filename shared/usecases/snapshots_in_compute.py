@@ -22,7 +22,6 @@ from shared.domain.snapshots import (
     follow,
     is_of_disk,
 )
-from shared.domain.workspace import OperationKind
 from shared.ports import Machines, Stored, Unreadable
 from shared.usecases.owned import owned_by
 from shared.usecases.records import Records, log_snapshot
@@ -229,8 +228,7 @@ class SnapshotsInCompute:
         store = self.records.store
         workspace = store.get(workspace_id)
         operation = workspace.record.operation if workspace else None
-        takes = operation is not None and operation.kind is OperationKind.SNAPSHOT
-        if takes and operation is not None and name.endswith(operation.id[-12:]):
+        if operation is not None and name.endswith(operation.id[-12:]):
             return True
         return any(
             _has(each, name) if isinstance(each, Unreadable) else each.record.place.name == name

@@ -30,6 +30,7 @@ from shared.domain.steps.step import (
     reads_console,
     reads_disk,
     reads_users,
+    seeks_copy,
     seeks_elsewhere,
     source_to_read,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "record_outcome",
     "recording",
     "remake",
+    "seeks_copy",
     "seeks_elsewhere",
     "source_to_read",
 ]

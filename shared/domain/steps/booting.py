@@ -34,7 +34,7 @@ def insert(step: Step) -> Decision:
     """
     ws = step.workspace
     notes: tuple[Note, ...] = ()
-    if step.operation.kind is OperationKind.CREATE and step.inputs.home_is_foreign:
+    if step.operation.kind is not OperationKind.START and step.inputs.home_is_foreign:
         return _fail_beside_foreign_home(step)
     if step.lacks_source:
         return _go_on_without_source(step)
@@ -72,6 +72,13 @@ def _fail_beside_foreign_home(step: Step) -> Updated:
 
     So there is nothing to clean up: no machine of ours can be made while it is there.
     """
+    if step.operation.kind is OperationKind.RESTORE:
+        message = (
+            f"A disk that the Hub has not made has the name {step.workspace.disk_name}, which the "
+            f"restored home needs, in zone {step.workspace.zone}. Delete that disk. "
+            f"{WAY_OUT[step.operation.kind]}"
+        )
+        return fail(step, problem_of(step, "COMPUTE_NAME_TAKEN", message))
     message = (
         f"A disk that the Hub has not made has the name {step.workspace.disk_name}, which the "
         f"home needs, in zone {step.workspace.zone}. Delete that disk, then start the workspace; "
@@ -89,10 +96,10 @@ def _go_on_without_source(step: Step) -> Updated:
         given_up = replace(step, workspace=replace(step.workspace, home_source=None))
         note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
         return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
-    message = (
-        f"{gone}. Delete the workspace, or start it with empty_home to go on with an empty home."
-    )
-    return fail(step, problem_of(step, SNAPSHOT_GONE, message))
+    way_out = "Delete the workspace, or start it with empty_home to go on with an empty home."
+    if step.operation.kind is OperationKind.RESTORE:
+        way_out = WAY_OUT[step.operation.kind]
+    return fail(step, problem_of(step, SNAPSHOT_GONE, f"{gone}. {way_out}"))
 
 
 def _follow_home(step: Step) -> Updated | None:
@@ -165,6 +172,23 @@ def boot_new(step: Step) -> Updated:
     """Boot a new machine, since there is none. A START makes at most one."""
     remade = replace(step, operation=replace(step.operation, remade=True))
     return _boot(remade, Phase.INSERT, "The machine is gone.")
+
+
+def boot_restored(step: Step) -> Updated:
+    """Boot a new machine on a new disk from the snapshot that is to be restored.
+
+    The former home stays: the operation has it, to go back to. It has as much time from now on as a
+    CREATE has, at least.
+    """
+    workspace, operation = step.workspace, step.operation
+    if operation.restores is not None and not step.has_switched:
+        new_disk = f"home-{workspace.id}-{workspace.generation + 1}"
+        later = max(operation.deadline_at, step.now + step.policy.deadlines.create)
+        source = replace(operation.restores, new_disk=new_disk)
+        operation = replace(operation, former_home=workspace.home_disk, deadline_at=later)
+        workspace = replace(workspace, home_disk=None, home_source=source)
+    restoring = replace(step, workspace=workspace, operation=operation)
+    return _boot(restoring, Phase.INSERT, "The home was restored.")
 
 
 def boot_off(step: Step) -> Updated:
@@ -263,6 +287,8 @@ def follow_or_fail(step: Step) -> Updated:
         return follow_machine(step, step.operation.phase)
     if step.operation.kind is OperationKind.STOP and step.workspace.error is not None:
         return fail(step, step.workspace.error)
+    if step.operation.kind is OperationKind.RESTORE and not step.has_switched:
+        return step.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
     message = (
         "The machine was deleted outside the Hub. "
         "Start the workspace to get a new machine on its home disk."

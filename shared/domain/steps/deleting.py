@@ -5,13 +5,25 @@ from dataclasses import replace
 from shared.domain.changes import Change, Forgotten, Updated
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
-from shared.domain.steps.booting import boot_new, fail_without_home, follow_machine
-from shared.domain.steps.failing import begin_cleanup, end_failed, recording
+from shared.domain.steps.booting import (
+    boot_new,
+    boot_restored,
+    fail_without_home,
+    follow_machine,
+)
+from shared.domain.steps.failing import (
+    begin_cleanup,
+    end_failed,
+    fail,
+    problem_of,
+    recording,
+)
 from shared.domain.steps.moves import DELETE, Go
 from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.steps.stopping import can_be_used
 from shared.domain.workspace import OperationKind, Phase, Status
 
+_ON = {ObservedState.BOOTING, ObservedState.RUNNING}
 _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 
 
@@ -30,7 +42,20 @@ def delete_machine(step: Step) -> Decision:
         return _call_off_delete(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
+    restores = operation.kind is OperationKind.RESTORE and not step.has_switched
+    if restores and observed_state(step.inputs.instance) in _ON:
+        return _leave_started(step)
     return DELETE(step)
+
+
+def _leave_started(step: Step) -> Updated:
+    """Fail because somebody has started the machine since the snapshot of its home was taken."""
+    message = (
+        "The machine was started outside the Hub while its home was to be restored, so what is "
+        "written now is in no snapshot. Nothing was restored. Restore the home again; that shuts "
+        "the machine down."
+    )
+    return fail(step, problem_of(step, "MACHINE_STARTED", message, retryable=True))
 
 
 def _call_off_delete(step: Step) -> Updated:
@@ -50,14 +75,21 @@ def _can_be_remade(step: Step) -> bool:
 
 
 def go_on_without_machine(step: Step) -> Updated:
-    """Go on once the machine is gone: a START makes a new one, anything else deletes the disks."""
+    """Go on once the machine is gone.
+
+    A START makes a new one on the same home and a RESTORE on the restored one. Anything else
+    deletes the disks.
+    """
     operation = step.operation
     if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
         return follow_machine(step, Phase.DELETE_INSTANCE)
     unused = step.workspace.home_disk is None
     leaves_zone = unused and step.workspace.zone in operation.zones_tried
-    if operation.kind is OperationKind.START and operation.failure is None and not leaves_zone:
+    makes = operation.failure is None and not leaves_zone
+    if operation.kind is OperationKind.START and makes:
         return boot_new(step)
+    if operation.kind is OperationKind.RESTORE and makes:
+        return boot_restored(step)
     return Go(Phase.DELETE_DISK)(step)
 
 

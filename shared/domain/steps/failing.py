@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from shared.domain.changes import Updated, due_look_job
+from shared.domain.changes import Updated, due_look_job, with_former_home
 from shared.domain.drift import (
     MACHINE_GONE,
     ObservedState,
@@ -15,7 +15,7 @@ from shared.domain.instance import FaultKind
 from shared.domain.machine_access import attended
 from shared.domain.plain_text import quoted_lines
 from shared.domain.snapshots import Snapshot, unwanted
-from shared.domain.steps.step import CALLING_PHASE, Step
+from shared.domain.steps.step import CALLING_PHASE, UNCAPTURED_PHASES, Step
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
@@ -26,6 +26,7 @@ WAY_OUT = {
     OperationKind.START: "Start the workspace again, or delete it.",
     OperationKind.STOP: "Stop the workspace again.",
     OperationKind.SNAPSHOT: "Take a snapshot again.",
+    OperationKind.RESTORE: "The home is what it was. Start the workspace, or restore it again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
 
@@ -38,9 +39,9 @@ def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) 
 def fail(step: Step, problem: Problem) -> Updated:
     """Give the operation up for good. What must not be left running is cleaned up first.
 
-    A CREATE deletes its machine and its disk. A START stops its machine and never deletes it; an
-    insert that no worker has recorded may have made one. A STOP, a SNAPSHOT and a DELETE end at
-    once.
+    A CREATE deletes its machine and its disk, and so does a RESTORE that has begun to make them. A
+    START stops its machine and never deletes it; an insert that no worker has recorded may have
+    made one. Any other operation ends at once.
     """
     operation = step.operation
     if operation.failure is not None:
@@ -48,8 +49,9 @@ def fail(step: Step, problem: Problem) -> Updated:
     deadline_at = step.now + step.policy.deadlines.delete
     failed = replace(operation, failure=problem, deadline_at=deadline_at)
     cleaning = replace(step, operation=failed)
-    if operation.kind is OperationKind.CREATE:
-        return cleaning.enter(Phase.DELETE_INSTANCE, "CreateFailed")
+    if operation.kind is OperationKind.CREATE or step.has_switched:
+        event = f"{operation.kind.capitalize()}Failed"
+        return cleaning.enter(Phase.DELETE_INSTANCE, event)
     if operation.kind is OperationKind.START and problem.code != MACHINE_GONE:
         return cleaning.enter(Phase.STOP, "StartFailed")
     return end_failed(step, problem)
@@ -73,13 +75,16 @@ def may_still_be_saved(operation: Operation) -> bool:
 def end_failed(step: Step, problem: Problem) -> Updated:
     """End the operation with a problem.
 
-    A STOP leaves the status that the machine's state means, and a SNAPSHOT the one that there was;
-    every other operation ends in ERROR. A worker looks again later: the machine may have been
-    between two states.
+    A STOP and a RESTORE leave the status that the machine's state means, and a SNAPSHOT the one
+    that there was; every other operation ends in ERROR. A worker looks again later: the machine may
+    have been between two states. A snapshot that was taken, or may have been, and has no record
+    yet gets one, by which it is deleted.
     """
     kind, workspace, instance = step.operation.kind, step.workspace, step.inputs.instance
     if kind is OperationKind.SNAPSHOT:
         return end_without_snapshot(step, problem, may_exist=True)
+    if kind is OperationKind.RESTORE:
+        return _end_restore_failed(step, problem)
     status = Status.ERROR
     if kind is OperationKind.STOP and instance is not None:
         recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
@@ -88,6 +93,33 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     ended = step.finish(status, f"{kind.capitalize()}Failed", problem)
     running = observed_state(instance) is ObservedState.RUNNING
     return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+
+
+def _end_restore_failed(step: Step, problem: Problem) -> Updated:
+    """End a RESTORE with the home that there was before, and the status that its machine means."""
+    observed = observed_state(step.inputs.instance)
+    was = step.workspace
+    if step.has_switched:
+        gone = step.operation.failure is not None and observed is ObservedState.ABSENT
+        status = Status.SUSPENDED if gone else Status.ERROR
+    elif observed in {ObservedState.SUSPENDED, ObservedState.TERMINATED}:
+        status = Status.SUSPENDED
+    elif observed is ObservedState.RUNNING and was.memory_is_ready:
+        status = Status.READY
+    else:
+        asleep = observed is ObservedState.ABSENT and was.status is Status.SUSPENDED
+        status = Status.SUSPENDED if asleep else Status.ERROR
+    back = replace(step, workspace=with_former_home(step.record))
+    ended = back.finish(status, "RestoreFailed", problem)
+    ended = recording(
+        ended,
+        machine_running=observed is ObservedState.RUNNING,
+        attend_at=step.now + step.policy.attend_after,
+    )
+    if step.operation.phase not in UNCAPTURED_PHASES:
+        return ended
+    left = unwanted(step.record, problem, step.now, step.policy)
+    return replace(ended, snapshots=(left,))
 
 
 def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Updated:
@@ -177,6 +209,9 @@ def overdue_unseen(step: Step) -> Updated:
     unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
     if kind is OperationKind.SNAPSHOT:
         return end_without_snapshot(step, unavailable, may_exist=True)
+    if kind is OperationKind.RESTORE:
+        failed = _end_restore_failed(step, step.operation.failure or unavailable)
+        return recording(failed, machine_running=workspace.machine_running or step.has_switched)
     stays_ready = kind is OperationKind.STOP and workspace.memory_is_ready
     ended = step.finish(
         Status.READY if stays_ready else Status.ERROR,

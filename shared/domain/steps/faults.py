@@ -197,7 +197,7 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
 def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
-    snapshots = step.operation.kind is OperationKind.SNAPSHOT
+    snapshots = refusal.calling is Phase.SNAPSHOT
     code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
     told = text.format(what="the snapshot" if snapshots else "the machine")
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""

@@ -1,17 +1,20 @@
-"""Moves that lead to a snapshot of the home whose content is captured.
+"""Moves that lead to a snapshot of the home.
 
-The machine stays as it is. What becomes of the snapshot then is its own record's
-(``shared/domain/snapshots.py``).
+A SNAPSHOT ends when the content is captured. What becomes of the snapshot then is its own record's
+(``shared/domain/snapshots.py``). Another operation takes one to keep what is in the home now. It
+goes on when the snapshot is stored, since what is to come may cost that home.
 """
 
+from dataclasses import replace
 from enum import Enum
 
-from shared.domain.changes import Updated
+from shared.domain.changes import Note, Updated
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import CreateSnapshot, Place, SnapshotStatus
 from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
     Consistency,
+    Snapshot,
     captured,
     is_of_disk,
     snapshot_place,
@@ -21,6 +24,7 @@ from shared.domain.steps.failing import (
     WAY_OUT,
     end_as_it_was,
     end_without_snapshot,
+    fail,
     problem_of,
 )
 from shared.domain.steps.faults import go_on_refused
@@ -41,6 +45,7 @@ class ObservedSnapshot(Enum):
     ABSENT = "absent"
     CREATING = "creating"
     CAPTURED = "captured"
+    STORED = "stored"
     FAILED = "failed"
     DELETING = "deleting"
     FOREIGN = "foreign"
@@ -49,7 +54,7 @@ class ObservedSnapshot(Enum):
 _OBSERVED = {
     SnapshotStatus.CREATING: ObservedSnapshot.CREATING,
     SnapshotStatus.UPLOADING: ObservedSnapshot.CAPTURED,
-    SnapshotStatus.READY: ObservedSnapshot.CAPTURED,
+    SnapshotStatus.READY: ObservedSnapshot.STORED,
     SnapshotStatus.FAILED: ObservedSnapshot.FAILED,
     SnapshotStatus.DELETING: ObservedSnapshot.DELETING,
 }
@@ -77,8 +82,13 @@ def is_at_rest(step: Step) -> bool:
 
 
 def take(step: Step) -> Decision:
-    """Take the snapshot, unless there is no home to take it of."""
+    """Take the snapshot, unless there is no home to take it of, or one that is as good."""
     workspace, home = step.workspace, step.workspace.home_disk
+    takes = step.operation.kind is OperationKind.SNAPSHOT
+    if not takes and step.inputs.has_copy is not None:
+        return _go_on_with_copy(step, step.inputs.has_copy)
+    if not takes and not step.inputs.disk_exists:
+        return _go_on_without_home(step)
     if home is None or not step.inputs.disk_exists:
         message = (
             f"The home (disk {workspace.disk_name}) is not where it was, so no snapshot of it can "
@@ -96,12 +106,17 @@ def take(step: Step) -> Decision:
 
 
 def end_captured(step: Step) -> Updated:
-    """End the operation: the content is captured. What is left is the upload."""
+    """End a SNAPSHOT: the content is captured. What is left is the upload.
+
+    Another operation waits for that.
+    """
     seen = step.inputs.snapshot
     assert seen is not None  # noqa: S101 -- it is observed as captured
     at_rest = step.operation.home_at_rest and is_at_rest(step)
     consistency = Consistency.CLEAN if at_rest else Consistency.CRASH
     taken = captured(step.record, seen, consistency, step.now, step.policy)
+    if step.operation.kind is not OperationKind.SNAPSHOT:
+        return _await_storage(step, taken)
     return end_as_it_was(
         step,
         "SnapshotTaken",
@@ -109,6 +124,45 @@ def end_captured(step: Step) -> Updated:
         snapshots=(taken,),
         result=taken.state.value,
     )
+
+
+def _await_storage(step: Step, taken: Snapshot) -> Updated:
+    """Record the snapshot, and wait until it is stored."""
+    operation = replace(step.operation, last_copy=taken.id)
+    noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
+    waiting = replace(step, workspace=noted, operation=operation)
+    return replace(waiting.enter(Phase.AWAIT_STORED, "SnapshotTaken"), snapshots=(taken,))
+
+
+def _go_on_with_copy(step: Step, snapshot_id: str) -> Updated:
+    """Go on: this READY snapshot has all that is in the home."""
+    operation = replace(step.operation, last_copy=snapshot_id)
+    return go_on_stored(replace(step, operation=operation))
+
+
+def go_on_stored(step: Step) -> Updated:
+    """Go on: what was in the home is in a READY snapshot."""
+    return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
+
+
+def _go_on_without_home(step: Step) -> Updated:
+    """Go on although there is no home to keep. It was deleted or moved outside the Hub."""
+    home = step.workspace.home_disk
+    where = f"disk {step.workspace.disk_name} in zone {home.zone if home else step.workspace.zone}"
+    why = f"The home ({where}) is gone, so no snapshot of it could be taken before the restore."
+    change = step.enter(Phase.DELETE_INSTANCE, "HomeNotKept")
+    return replace(change, notes=(Note("HomeNotKept", why),))
+
+
+def fail_unstored(step: Step) -> Updated:
+    """Fail because the snapshot of what is in the home is gone, or could not be stored."""
+    fault = step.inputs.fault
+    said = f" Compute Engine said: {fault.message}" if fault else ""
+    message = (
+        "Compute Engine could not store the snapshot of what is in the home now. "
+        f"{WAY_OUT[step.operation.kind]}{said}"
+    )
+    return fail(step, problem_of(step, SNAPSHOT_FAILED, message, retryable=True))
 
 
 def _error_kept(workspace: Workspace) -> Problem | None:
@@ -125,6 +179,8 @@ def end_failed_snapshot(step: Step) -> Updated:
     way_out = WAY_OUT[step.operation.kind]
     message = f"Compute Engine could not take the snapshot. {way_out}{said}"
     problem = problem_of(step, SNAPSHOT_FAILED, message, retryable=True)
+    if step.operation.kind is not OperationKind.SNAPSHOT:
+        return fail(step, problem)
     return end_without_snapshot(step, problem, may_exist=True)
 
 
@@ -136,6 +192,8 @@ def leave_foreign(step: Step) -> Updated:
         f"{WAY_OUT[step.operation.kind]}"
     )
     problem = problem_of(step, "COMPUTE_NAME_TAKEN", message, retryable=True)
+    if step.operation.kind is not OperationKind.SNAPSHOT:
+        return fail(step, problem)
     return end_without_snapshot(step, problem, may_exist=False)
 
 

@@ -24,7 +24,10 @@ from shared.domain.workspace import Operation, OperationKind, Phase, Problem, St
 DISK_PHASES = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
 
 # The phases whose step depends on a snapshot of the home.
-SNAPSHOT_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
+SNAPSHOT_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED}
+
+# The phases in which an operation's own snapshot may be made in Compute and has no record yet.
+UNCAPTURED_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
 
 # For each phase that waits for a call of Compute, the phase that makes the call. A new attempt
 # goes back there.
@@ -51,10 +54,12 @@ class StepInput:
     ``console`` is the end of the serial console, read only if ``reads_console`` says so.
     ``elsewhere`` are the workspace's machines in other zones and ``disks`` all its disks, in any
     zone; read only if ``seeks_elsewhere`` says so. ``source`` is the snapshot that the home is made
-    from, read only if ``source_to_read`` names it. ``snapshot`` is what the SNAPSHOT takes; read
-    only in the phases that depend on it. ``home_users`` are the names of the machines that have the
-    home disk attached; read only if ``reads_users`` says so. ``home_is_foreign``: the disk at the
-    home's place lacks the Hub's labels, so the Hub has not made it.
+    from, read only if ``source_to_read`` names it. ``snapshot`` is what the operation takes, or
+    waits for; read only in the phases that depend on it. ``home_users`` are the names of the
+    machines that have the home disk attached; read only if ``reads_users`` says so.
+    ``home_is_foreign``: the disk at the home's place lacks the Hub's labels, so the Hub has not
+    made it. ``has_copy`` is the id of a READY snapshot that has all that is on the home disk,
+    because no machine has had that since; read only if ``seeks_copy`` says so.
     """
 
     pending: bool = False
@@ -68,6 +73,7 @@ class StepInput:
     snapshot: DiskSnapshot | None = None
     home_users: tuple[str, ...] = ()
     home_is_foreign: bool = False
+    has_copy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,11 @@ class Step:
         if source is None or not is_of_disk(source, recorded.disk_name):
             return True
         return source.status in {SnapshotStatus.FAILED, SnapshotStatus.DELETING}
+
+    @property
+    def has_switched(self) -> bool:
+        """Whether a RESTORE has recorded the new home, and has yet to make it, or prove it."""
+        return self.operation.former_home is not None
 
     @property
     def sees_recorded_machine(self) -> bool:
@@ -230,13 +241,27 @@ def reads_disk(operation: Operation) -> bool:
 
 
 def reads_users(step: Step) -> bool:
-    """Say whether a step of a SNAPSHOT depends on who has the home disk attached.
+    """Say whether a step depends on who has the home disk attached.
 
-    It does when Compute is asked for the snapshot, and when the content is captured.
+    It does when Compute is asked for a snapshot, and when the content is captured.
     """
+    if step.operation.phase is Phase.AWAIT_STORED:
+        return False
     if step.inputs.snapshot is None:
         return step.operation.phase is Phase.SNAPSHOT
     return step.operation.home_at_rest
+
+
+def seeks_copy(step: Step) -> bool:
+    """Say whether a step depends on which READY snapshots there are of the home disk.
+
+    An operation that must keep what is on it takes no other one if there is one. That can only be
+    if no machine has the disk.
+    """
+    inputs, operation = step.inputs, step.operation
+    begins = operation.phase is Phase.SNAPSHOT and inputs.snapshot is None
+    detached = inputs.disk_exists and not inputs.home_users and inputs.instance is None
+    return operation.kind is not OperationKind.SNAPSHOT and begins and detached
 
 
 def source_to_read(step: Step) -> str | None:

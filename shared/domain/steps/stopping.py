@@ -107,8 +107,8 @@ def _reason_kept(step: Step) -> Problem | None:
 def go_on_off(step: Step) -> Updated:
     """Go on with a machine that is off.
 
-    A START that failed ends, a START that restarts the machine boots it, and a STOP ends with the
-    machine's memory lost.
+    A START that failed ends, a START that restarts the machine boots it, a RESTORE keeps what is in
+    the home, and a STOP ends with the machine's memory lost.
     """
     if step.operation.failure is not None:
         why = "The START failed, and its machine was shut down."
@@ -117,6 +117,10 @@ def go_on_off(step: Step) -> Updated:
         return replace(ended, notes=notes)
     if step.operation.kind is OperationKind.START:
         return boot_off(step)
+    if step.operation.kind is OperationKind.RESTORE:
+        why = "The home is restored, so the machine was shut down."
+        without, notes = without_memory(step.workspace, why)
+        return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=without)), notes=notes)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
     without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
     stopped = replace(step, workspace=without).finish(
@@ -131,4 +135,6 @@ def go_on_suspended(step: Step) -> Updated:
         return end_failed(step, step.operation.failure)
     if step.operation.kind is OperationKind.START:
         return Go(Phase.SURVEY)(step)
+    if step.operation.kind is OperationKind.RESTORE:
+        return Go(Phase.SNAPSHOT)(step)
     return end_suspended(step)

@@ -56,6 +56,8 @@ from shared.domain.steps.snapshotting import (
     await_or_take_again,
     end_captured,
     end_failed_snapshot,
+    fail_unstored,
+    go_on_stored,
     is_at_rest,
     leave_foreign,
     observed_snapshot,
@@ -139,15 +141,16 @@ DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
 }
 
 _SNAPSHOT_STATES = (
-    ObservedSnapshot.ABSENT, ObservedSnapshot.CREATING, ObservedSnapshot.CAPTURED, ObservedSnapshot.FAILED, ObservedSnapshot.DELETING, ObservedSnapshot.FOREIGN,
+    ObservedSnapshot.ABSENT, ObservedSnapshot.CREATING, ObservedSnapshot.CAPTURED, ObservedSnapshot.STORED, ObservedSnapshot.FAILED, ObservedSnapshot.DELETING, ObservedSnapshot.FOREIGN,
 )  # fmt: skip
 
-# The phases of a SNAPSHOT, which depend on what is seen of the snapshot. Whatever is captured is
-# taken, even if Compute says that its own operation is not done, which ends with the upload.
+# The phases that depend on what is seen of the operation's snapshot. Whatever is captured is taken,
+# even if Compute says that its own operation is not done, which ends with the upload.
 _SNAPSHOT_ROWS: dict[Phase, tuple[Move, ...]] = {
-    #                       absent               creating                  captured      failed               deleting  foreign
-    Phase.SNAPSHOT:        (take,                Go(Phase.AWAIT_SNAPSHOT), end_captured, end_failed_snapshot, _WAIT,    leave_foreign),
-    Phase.AWAIT_SNAPSHOT:  (await_or_take_again, _WAIT,                    end_captured, end_failed_snapshot, _WAIT,    leave_foreign),
+    #                       absent               creating                  captured      stored        failed               deleting       foreign
+    Phase.SNAPSHOT:        (take,                Go(Phase.AWAIT_SNAPSHOT), end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
+    Phase.AWAIT_SNAPSHOT:  (await_or_take_again, _WAIT,                    end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
+    Phase.AWAIT_STORED:    (fail_unstored,       _WAIT,                    _WAIT,        go_on_stored, fail_unstored,       fail_unstored, fail_unstored),
 }  # fmt: skip
 
 SNAPSHOT_TABLE: dict[tuple[Phase, ObservedSnapshot], Move] = {
@@ -191,6 +194,8 @@ def move_of(step: Step) -> Move:
         return TABLE[phase, observed_state(inputs.instance)]
     if step.operation.kind is OperationKind.START and step.workspace.home_disk is not None:
         return _SURVEY  # somebody has booted a machine on what was to be deleted
+    if step.operation.kind is OperationKind.RESTORE and step.workspace.home_disk is not None:
+        return go_on_without_disk  # what is recorded is not what was to be deleted
     if inputs.instance is not None:  # made by a worker of a superseded operation, after the look
         return _DELETE
     if inputs.elsewhere:

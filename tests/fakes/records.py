@@ -36,9 +36,11 @@ FIRST_PHASES = {
     OperationKind.STOP: Phase.SUSPEND,
     OperationKind.SNAPSHOT: Phase.SNAPSHOT,
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
-    OperationKind.SNAPSHOT: Phase.SNAPSHOT,
+    OperationKind.RESTORE: Phase.STOP,
 }
-_STOPPING = {OperationKind.STOP, OperationKind.DELETE, OperationKind.SNAPSHOT}
+_STOPPING = {
+    *(OperationKind.STOP, OperationKind.DELETE, OperationKind.SNAPSHOT, OperationKind.RESTORE)
+}
 A_PROBLEM = Problem(
     "SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1)
 )

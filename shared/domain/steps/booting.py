@@ -177,15 +177,18 @@ def boot_new(step: Step) -> Updated:
 def boot_restored(step: Step) -> Updated:
     """Boot a new machine on a new disk from the snapshot that is to be restored.
 
-    The former home stays: the operation has it, to go back to. It has as much time from now on as a
-    CREATE has, at least.
+    The former home stays: the operation has it, to go back to. From now on it may take as long as a
+    CREATE.
     """
     workspace, operation = step.workspace, step.operation
     if operation.restores is not None and not step.has_switched:
         new_disk = f"home-{workspace.id}-{workspace.generation + 1}"
-        later = max(operation.deadline_at, step.now + step.policy.deadlines.create)
         source = replace(operation.restores, new_disk=new_disk)
-        operation = replace(operation, former_home=workspace.home_disk, deadline_at=later)
+        operation = replace(
+            operation,
+            former_home=workspace.home_disk,
+            deadline_at=step.now + step.policy.deadlines.create,
+        )
         workspace = replace(workspace, home_disk=None, home_source=source)
     restoring = replace(step, workspace=workspace, operation=operation)
     return _boot(restoring, Phase.INSERT, "The home was restored.")

@@ -228,6 +228,8 @@ def overdue_unseen(step: Step) -> Updated:
 
 def _within(step: Step) -> str:
     """Say how long the operation had."""
-    seconds = step.policy.deadlines.of(step.operation.kind).total_seconds()
+    deadlines = step.policy.deadlines
+    deadline = deadlines.create if step.has_switched else deadlines.of(step.operation.kind)
+    seconds = deadline.total_seconds()
     in_minutes = seconds % 60 == 0
     return f"within {seconds / 60:g} minutes" if in_minutes else f"within {seconds:g} seconds"

@@ -211,6 +211,10 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
 # ---- zones without capacity ----------------------------------------------------------------------
 
 
+_LATER_OR_OTHER = "Try again later, or with another machine type."
+_LATER = {OperationKind.RESTORE: f"Try again later. {WAY_OUT[OperationKind.RESTORE]}"}
+
+
 def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     """Leave a zone without capacity, and first delete what the attempt may have left there."""
     tried = (*step.operation.zones_tried, step.workspace.zone)
@@ -219,7 +223,7 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
         return leaving.enter(Phase.DELETE_DISK, "ZoneExhausted")
     message = (
         f"No capacity for {step.workspace.machine_type} in any configured zone "
-        f"({', '.join(tried)}). Try again later, or with another machine type. "
+        f"({', '.join(tried)}). {_LATER.get(step.operation.kind, _LATER_OR_OTHER)} "
         f"Compute said: {fault.message}"
     )
     return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))

@@ -156,8 +156,9 @@ def _operation(document: Document | None) -> Operation | None:
     fields["zones_tried"] = tuple(document.get("zones_tried", ()))
     fields["failure"] = _problem(document.get("failure"))
     fields["phases"] = _phases(document)
-    if restores := document.get("restores"):
-        fields["restores"] = HomeSource(**_known(restores, HomeSource))
+    for name in ("restores", "last_copy"):
+        if source := document.get(name):
+            fields[name] = HomeSource(**_known(source, HomeSource))
     if former := document.get("former_home"):
         fields["former_home"] = HomeDisk(**_known(former, HomeDisk))
     return Operation(**fields)

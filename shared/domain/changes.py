@@ -171,7 +171,8 @@ def _without_former_home(ended: Workspace, operation: Operation | None) -> Works
     former = operation.former_home if operation else None
     if operation is None or former is None:
         return moved
-    old = OldHome(former.name, former.zone, operation.last_copy)
+    copy = operation.last_copy
+    old = OldHome(former.name, former.zone, copy.snapshot_id if copy else None)
     return replace(moved, old_homes=(*moved.old_homes, old))
 
 

@@ -22,7 +22,7 @@ from shared.domain.errors import (
     SnapshotNotReadyError,
 )
 from shared.domain.snapshots import Snapshot, SnapshotState
-from shared.domain.workspace import HomeSource, Workspace
+from shared.domain.workspace import Workspace
 
 
 def forkable(snapshot_id: str, snapshot: Snapshot | None, actor: Actor) -> Snapshot:
@@ -71,11 +71,6 @@ def forked(snapshot: Snapshot, now: datetime) -> Snapshot:
     It changes only so that whoever has read it before must read it again.
     """
     return replace(snapshot, updated_at=now)
-
-
-def source_of(snapshot: Snapshot) -> HomeSource:
-    """Return what a home is made from."""
-    return HomeSource(snapshot.id, snapshot.place.name, snapshot.disk_gb or 0, snapshot.disk_name)
 
 
 def waiting_for(snapshot_id: str, workspaces: Iterable[Workspace]) -> list[Workspace]:

@@ -19,12 +19,12 @@ from shared.domain.errors import (
     OperationUnderWayError,
     TooManyRequestsError,
 )
-from shared.domain.forks import forked, source_of
+from shared.domain.forks import forked
 from shared.domain.idleness import awake_until
 from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
-from shared.domain.snapshots import Snapshot, SnapshotState, unwanted
+from shared.domain.snapshots import Snapshot, SnapshotState, source_of, unwanted
 from shared.domain.steps import WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
     MAKING,

@@ -22,7 +22,14 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import MOST_DOUBLINGS, PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.workspace import Metadata, Operation, OperationKind, Problem, Workspace
+from shared.domain.workspace import (
+    HomeSource,
+    Metadata,
+    Operation,
+    OperationKind,
+    Problem,
+    Workspace,
+)
 
 SNAPSHOT_SCHEMA_VERSION = 1
 SNAPSHOT_FAILED = "SNAPSHOT_FAILED"
@@ -80,6 +87,10 @@ class Snapshot:
     call of Compute that is under way. ``deleting_since`` is when it became DELETING. While it is
     DELETING, its record stays until ``kept_until`` though Compute has no such snapshot, since a
     worker may be about to make it; None if no worker can be.
+
+    ``of_generation`` is the workspace's generation if no machine had the disk when the snapshot was
+    taken: as long as none has had it since, the snapshot has all that is on the disk. None if one
+    had it.
     """
 
     id: str
@@ -109,6 +120,7 @@ class Snapshot:
     gce_operation: str | None = None
     deleting_since: datetime | None = None
     kept_until: datetime | None = None
+    of_generation: int | None = None
     schema_version: int = SNAPSHOT_SCHEMA_VERSION
 
     @property
@@ -125,6 +137,11 @@ def snapshot_place(workspace_id: str, snapshot_id: str) -> Place:
     schedule, are named after the disk, ``home-<id>-…``, so their names begin in another way.
     """
     return Place(GLOBAL, f"home-snapshot-{workspace_id}-{snapshot_id[-12:]}")
+
+
+def source_of(snapshot: Snapshot) -> HomeSource:
+    """Return what a home is made from."""
+    return HomeSource(snapshot.id, snapshot.place.name, snapshot.disk_gb or 0, snapshot.disk_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +209,19 @@ def _job_of(snapshot: Snapshot, delay: timedelta) -> Job:
 # ---- how it begins -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How a snapshot was taken.
+
+    ``detached``: no machine had the disk from before it was asked for until it was captured.
+    """
+
+    consistency: Consistency
+    detached: bool
+
+
 def captured(
-    workspace: Workspace,
-    seen: DiskSnapshot,
-    consistency: Consistency,
-    now: datetime,
-    policy: Policy,
+    workspace: Workspace, seen: DiskSnapshot, taken: Taken, now: datetime, policy: Policy
 ) -> Snapshot:
     """Return the record of what the workspace's operation has taken."""
     assert workspace.operation is not None  # noqa: S101 -- what has taken it
@@ -205,11 +229,12 @@ def captured(
     return replace(
         _of_operation(workspace, workspace.operation, now),
         state=SnapshotState.READY if ready else SnapshotState.UPLOADING,
-        consistency=consistency,
+        consistency=taken.consistency,
         captured_at=now,
         ready_at=now if ready else None,
         disk_gb=seen.disk_gb,
         stored_bytes=seen.stored_bytes if ready else None,
+        of_generation=workspace.generation if taken.detached else None,
         attend_at=None if ready else now + policy.look_max + policy.attend_after,
         gce_operation=None if ready else workspace.operation.gce_operation,
     )

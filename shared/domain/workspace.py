@@ -224,8 +224,9 @@ class Operation:
     that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: the machine was shut down,
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
-    moment in which the new one is recorded, and ``last_copy`` the id of the snapshot that has what
-    was on it, from the moment in which it is known. Version 0.1 does not know
+    moment in which the new one is recorded. ``last_copy`` is the snapshot that has what is in the
+    home that the operation takes away, from the moment in which it is known. ``home_detached``: no
+    machine had the home disk when Compute was asked for the snapshot. Version 0.1 does not know
     the fields of this paragraph and may drop them, so each has a default with which the operation
     also ends well.
     """
@@ -261,7 +262,8 @@ class Operation:
     home_at_rest: bool = False
     restores: HomeSource | None = None
     former_home: HomeDisk | None = None
-    last_copy: str | None = None
+    last_copy: HomeSource | None = None
+    home_detached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.snapshots import SnapshotState, is_of_disk, snapshot_place
+from shared.domain.snapshots import SnapshotState, is_of_disk, snapshot_place, source_of
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
-from shared.domain.workspace import Operation, OperationKind, Workspace
+from shared.domain.workspace import HomeSource, Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
 from shared.usecases.calls import perform_in_step
 from shared.usecases.follow_snapshot import follow_snapshot
@@ -244,22 +244,25 @@ class _Delivery:
             return seen
         return replace(seen, has_copy=self._copy_of(workspace, disk))
 
-    def _copy_of(self, workspace: Workspace, disk: Disk) -> str | None:
-        """Return the id of a READY snapshot taken since a machine last had the disk; None if none.
+    def _copy_of(self, workspace: Workspace, disk: Disk) -> HomeSource | None:
+        """Return a READY snapshot taken since a machine last had the disk; None if there is none.
 
-        Both times are Compute's own.
+        Whether one has had it since then, the generation says of the Hub's own machines, and
+        Compute's two times of all others.
         """
-        if disk.in_use or disk.detached_at is None:
+        if disk.in_use:
             return None
+        free_since = disk.detached_at or disk.created_at
         for each in readable(self.records.store.list_snapshots(workspace.id)):
             known = each.record
-            if known.state is not SnapshotState.READY or known.disk_name != disk.name:
+            kept = known.state in {SnapshotState.READY, SnapshotState.UPLOADING}
+            of_disk = known.disk_name == disk.name and known.of_generation == workspace.generation
+            there = self.machines.get_snapshot(known.place.name) if kept and of_disk else None
+            stored = there is not None and there.status is SnapshotStatus.READY
+            if there is None or not stored or not is_of_disk(there, disk.name):
                 continue
-            there = self.machines.get_snapshot(known.place.name)
-            if there is None or there.status is not SnapshotStatus.READY:
-                continue
-            if is_of_disk(there, disk.name) and there.created_at > disk.detached_at:
-                return known.id
+            if there.created_at >= free_since:
+                return source_of(replace(known, disk_gb=there.disk_gb))
         return None
 
     def _see_elsewhere(self, step: Step) -> StepInput:

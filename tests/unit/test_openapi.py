@@ -25,14 +25,14 @@ from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.course import Lost
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event, hub_events
-from shared.domain.forks import check_unused, source_of
+from shared.domain.forks import check_unused
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
 from shared.domain.policy import Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshot_room import KnownSnapshots
-from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState, source_of
 from shared.domain.workspace import (
     Activity,
     HomeDisk,

@@ -15,9 +15,11 @@ from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
     Consistency,
     Snapshot,
+    Taken,
     captured,
     is_of_disk,
     snapshot_place,
+    source_of,
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
 from shared.domain.steps.failing import (
@@ -30,7 +32,7 @@ from shared.domain.steps.failing import (
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.workspace import OperationKind, Phase, Problem, Workspace
+from shared.domain.workspace import HomeSource, OperationKind, Phase, Problem, Workspace
 
 _WAIT = Wait()
 _TAKE_AGAIN = TakeAgain()
@@ -81,6 +83,11 @@ def is_at_rest(step: Step) -> bool:
     return off and step.sees_recorded_machine and not others
 
 
+def is_detached(step: Step) -> bool:
+    """Say whether no machine has the home, as far as this step has looked."""
+    return step.inputs.instance is None and not step.inputs.home_users
+
+
 def take(step: Step) -> Decision:
     """Take the snapshot, unless there is no home to take it of, or one that is as good."""
     workspace, home = step.workspace, step.workspace.home_disk
@@ -113,8 +120,11 @@ def end_captured(step: Step) -> Updated:
     seen = step.inputs.snapshot
     assert seen is not None  # noqa: S101 -- it is observed as captured
     at_rest = step.operation.home_at_rest and is_at_rest(step)
-    consistency = Consistency.CLEAN if at_rest else Consistency.CRASH
-    taken = captured(step.record, seen, consistency, step.now, step.policy)
+    how = Taken(
+        Consistency.CLEAN if at_rest else Consistency.CRASH,
+        detached=step.operation.home_detached and is_detached(step),
+    )
+    taken = captured(step.record, seen, how, step.now, step.policy)
     if step.operation.kind is not OperationKind.SNAPSHOT:
         return _await_storage(step, taken)
     return end_as_it_was(
@@ -128,15 +138,15 @@ def end_captured(step: Step) -> Updated:
 
 def _await_storage(step: Step, taken: Snapshot) -> Updated:
     """Record the snapshot, and wait until it is stored."""
-    operation = replace(step.operation, last_copy=taken.id)
+    operation = replace(step.operation, last_copy=source_of(taken))
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
     waiting = replace(step, workspace=noted, operation=operation)
     return replace(waiting.enter(Phase.AWAIT_STORED, "SnapshotTaken"), snapshots=(taken,))
 
 
-def _go_on_with_copy(step: Step, snapshot_id: str) -> Updated:
+def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
     """Go on: this READY snapshot has all that is in the home."""
-    operation = replace(step.operation, last_copy=snapshot_id)
+    operation = replace(step.operation, last_copy=copy)
     return go_on_stored(replace(step, operation=operation))
 
 

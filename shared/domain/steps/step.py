@@ -18,7 +18,15 @@ from shared.domain.instance import (
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
 from shared.domain.snapshots import is_of_disk
-from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import (
+    HomeSource,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
 
 # The phases whose step depends on the workspace's disks instead of its machine.
 DISK_PHASES = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
@@ -58,8 +66,8 @@ class StepInput:
     waits for; read only in the phases that depend on it. ``home_users`` are the names of the
     machines that have the home disk attached; read only if ``reads_users`` says so.
     ``home_is_foreign``: the disk at the home's place lacks the Hub's labels, so the Hub has not
-    made it. ``has_copy`` is the id of a READY snapshot that has all that is on the home disk,
-    because no machine has had that since; read only if ``seeks_copy`` says so.
+    made it. ``has_copy`` is a READY snapshot that has all that is on the home disk, because no
+    machine has had that since; read only if ``seeks_copy`` says so.
     """
 
     pending: bool = False
@@ -73,7 +81,7 @@ class StepInput:
     snapshot: DiskSnapshot | None = None
     home_users: tuple[str, ...] = ()
     home_is_foreign: bool = False
-    has_copy: str | None = None
+    has_copy: HomeSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +257,7 @@ def reads_users(step: Step) -> bool:
         return False
     if step.inputs.snapshot is None:
         return step.operation.phase is Phase.SNAPSHOT
-    return step.operation.home_at_rest
+    return step.operation.home_at_rest or step.operation.home_detached
 
 
 def seeks_copy(step: Step) -> bool:

@@ -59,6 +59,7 @@ from shared.domain.steps.snapshotting import (
     fail_unstored,
     go_on_stored,
     is_at_rest,
+    is_detached,
     leave_foreign,
     observed_snapshot,
     take,
@@ -247,8 +248,9 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
     if isinstance(call.command, CreateSnapshot):
-        at_rest = is_at_rest(step)
-        step = replace(step, operation=replace(step.operation, home_at_rest=at_rest))
+        at_rest, detached = is_at_rest(step), is_detached(step)
+        noted = replace(step.operation, home_at_rest=at_rest, home_detached=detached)
+        step = replace(step, operation=noted)
     known, notes = _after_call(step, call.command, outcome)
     moved = replace(step, workspace=known).await_call(
         call.leads_to, type(call.command).__name__, outcome.gce_operation

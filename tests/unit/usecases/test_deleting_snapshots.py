@@ -9,7 +9,6 @@ import pytest
 
 from shared.domain.access import Actor
 from shared.domain.errors import SnapshotInUseError
-from shared.domain.forks import source_of
 from shared.domain.instance import (
     CreateSnapshot,
     DeleteInstance,
@@ -18,7 +17,7 @@ from shared.domain.instance import (
     Place,
     SnapshotStatus,
 )
-from shared.domain.snapshots import Snapshot, SnapshotState, resend
+from shared.domain.snapshots import Snapshot, SnapshotState, resend, source_of
 from shared.domain.workspace import Status, Workspace
 from shared.usecases.manage_snapshots import delete_snapshot
 from tests.fakes.machines import Mishap

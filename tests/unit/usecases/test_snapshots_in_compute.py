@@ -8,10 +8,9 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.errors import ConflictError, UnavailableError
-from shared.domain.forks import source_of
 from shared.domain.instance import DeleteSnapshot, FaultKind, LabelSnapshot, Place
 from shared.domain.ownership import labels_of
-from shared.domain.snapshots import Snapshot, SnapshotState, snapshot_place
+from shared.domain.snapshots import Snapshot, SnapshotState, snapshot_place, source_of
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
 from shared.usecases.reconcile_fleet import reconcile_fleet

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from shared.domain.errors import SnapshotInUseError
-from shared.domain.forks import check_unused, forked, source_of, waiting_for
+from shared.domain.forks import check_unused, forked, waiting_for
 from shared.domain.instance import SnapshotStatus
+from shared.domain.snapshots import source_of
 from shared.domain.steps import StepInput
 from shared.domain.workspace import OperationKind, Status
 from tests.fakes.records import (

@@ -9,6 +9,7 @@ from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
+    HomeSource,
     OldHome,
     Operation,
     OperationKind,
@@ -47,9 +48,13 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A decision: delete the record. ``event`` names it in the log, in the past tense."""
+    """A decision: delete the record. ``event`` names it in the log, in the past tense.
+
+    ``last_copy`` is the snapshot by which the workspace can be taken back; None if it cannot be.
+    """
 
     event: str
+    last_copy: HomeSource | None = None
 
 
 Change = Updated | Forgotten

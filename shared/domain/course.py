@@ -29,6 +29,7 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
+from shared.domain.last_copies import undelete_until
 from shared.domain.machine_types import parse_machine_type
 from shared.domain.policy import Policy
 from shared.domain.steps import Call, Step, StepInput, plan, reads_disk, record_outcome
@@ -150,6 +151,10 @@ def _lost_by(command: Command, step: Step) -> list[Loss]:
             return [Loss(Lost.BOOT_DISK, f"{_reason(step)}: {why}")]
         case DeleteDisk():
             why = "the home disk is deleted, with everything on it."
+            until = undelete_until(step.record, step.policy)
+            if until is not None and step.operation.last_copy is not None:
+                day = f"{until:%Y-%m-%d %H:%M} UTC"
+                why = f"the home disk is deleted. Until {day}, all can be taken back."
             return [Loss(Lost.HOME, f"{_reason(step)}: {why}")]
         case _:
             return []
@@ -202,11 +207,13 @@ class _Seen:
 
     def inputs(self, operation: Operation) -> StepInput:
         """Return what the next step of the operation reads now."""
+        deletes_copied = operation.phase is Phase.DELETE_DISK and self.home
         return StepInput(
             instance=self.instance,
             disk_exists=reads_disk(operation) and self.home,
             source=self.source,
             snapshot=self.snapshot,
+            has_copy=operation.last_copy if deletes_copied else None,
         )
 
     def make(self, command: Command, step: Step) -> StartedCall | Fault:

@@ -153,6 +153,10 @@ class HomeSource:
     disk_name: str
     new_disk: str | None = None
 
+    def is_of(self, workspace_id: str) -> bool:
+        """Say whether it is a snapshot of this workspace, as one from which it was taken back."""
+        return self.resource_name.startswith(f"home-snapshot-{workspace_id}-")
+
 
 @dataclass(frozen=True, slots=True)
 class OldHome:
@@ -226,7 +230,8 @@ class Operation:
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
     moment in which the new one is recorded. ``last_copy`` is the snapshot that has what is in the
     home that the operation takes away, from the moment in which it is known. ``home_detached``: no
-    machine had the home disk when Compute was asked for the snapshot. Version 0.1 does not know
+    machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
+    workspace is kept when it is deleted. Version 0.1 does not know
     the fields of this paragraph and may drop them, so each has a default with which the operation
     also ends well.
     """
@@ -264,6 +269,7 @@ class Operation:
     former_home: HomeDisk | None = None
     last_copy: HomeSource | None = None
     home_detached: bool = False
+    purge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

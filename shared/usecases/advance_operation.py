@@ -200,10 +200,13 @@ class _Delivery:
             instance=instance,
             disk_exists=disk is not None,
             home_is_foreign=disk is not None and ownership.has_lost_labels(workspace, disk),
+            home_users=disk.users if disk else (),
             console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
             if steps.reads_console(operation, step.now)
             else "",
         )
+        if disk is not None and steps.seeks_copy(replace(step, inputs=seen)):
+            seen = replace(seen, has_copy=self._copy_of(workspace, disk))
         source = steps.source_to_read(replace(step, inputs=seen))
         if source is not None:
             seen = replace(seen, source=machines.get_snapshot(source))
@@ -238,7 +241,7 @@ class _Delivery:
             return seen
         disk = machines.get_disk(Place(home.zone, home.name))
         if disk is None:
-            return seen
+            return self._see_elsewhere(replace(step, inputs=seen))
         seen = replace(seen, disk_exists=True, home_users=disk.users)
         if not steps.seeks_copy(replace(step, inputs=seen)):
             return seen

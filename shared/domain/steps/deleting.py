@@ -17,11 +17,12 @@ from shared.domain.steps.failing import (
     fail,
     problem_of,
     recording,
+    without_last_copy,
 )
 from shared.domain.steps.moves import DELETE, Go
 from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.steps.stopping import can_be_used
-from shared.domain.workspace import OperationKind, Phase, Status
+from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
 _ON = {ObservedState.BOOTING, ObservedState.RUNNING}
 _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
@@ -83,6 +84,8 @@ def go_on_without_machine(step: Step) -> Updated:
     operation = step.operation
     if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
         return follow_machine(step, Phase.DELETE_INSTANCE)
+    if step.needs_copy:
+        return Go(Phase.SNAPSHOT)(step)
     unused = step.workspace.home_disk is None
     leaves_zone = unused and step.workspace.zone in operation.zones_tried
     makes = operation.failure is None and not leaves_zone
@@ -97,8 +100,14 @@ def delete_disk(step: Step) -> Decision:
     """Delete one of the workspace's disks: first its home, then others, its own zone first.
 
     Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
+    It keeps the home if that is in no snapshot: somebody has used it since the last one was taken.
     """
     zone = step.workspace.zone
+    known = step.workspace.home_disk is not None and step.inputs.disk_exists
+    deletes = step.operation.kind is OperationKind.DELETE
+    copied = step.inputs.has_copy is not None and step.operation.last_copy is not None
+    if known and deletes and step.keeps_copy and not copied:
+        return _keep_uncopied(step)
     if step.inputs.disk_exists:
         home = Place(zone, step.workspace.disk_name)
         return Call(DeleteDisk(home), Phase.AWAIT_DISK_ABSENT)
@@ -110,6 +119,14 @@ def delete_disk(step: Step) -> Decision:
         return Call(DeleteDisk(Place(zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
     there = replace(step, workspace=replace(step.workspace, zone=disk.zone))
     return there.enter(Phase.DELETE_DISK, "DiskFoundElsewhere")
+
+
+def _keep_uncopied(step: Step) -> Updated:
+    """Keep a home of which there is no copy: take one, or fail if this DELETE has taken one."""
+    if step.operation.last_copy is None:
+        return Go(Phase.SNAPSHOT)(step)
+    message = "Something has used the home disk since its last snapshot was taken."
+    return fail(step, without_last_copy(step, message))
 
 
 def go_on_without_disk(step: Step) -> Updated:
@@ -133,4 +150,17 @@ def forget(step: Step) -> Change:
         return step.wait(after - step.now)
     if step.inputs.disk_exists:
         return Go(Phase.DELETE_DISK)(step)
-    return Forgotten("WorkspaceDeleted")
+    return Forgotten("WorkspaceDeleted", _copy_kept(step))
+
+
+def _copy_kept(step: Step) -> HomeSource | None:
+    """Return the snapshot by which the workspace can be taken back.
+
+    The home of one that was taken back before may still be that snapshot.
+    """
+    source = step.workspace.home_source
+    if not step.keeps_copy:
+        return None
+    if step.operation.last_copy is not None:
+        return step.operation.last_copy
+    return source if source is not None and source.is_of(step.workspace.id) else None

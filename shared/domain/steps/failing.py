@@ -15,7 +15,7 @@ from shared.domain.instance import FaultKind
 from shared.domain.machine_access import attended
 from shared.domain.plain_text import quoted_lines
 from shared.domain.snapshots import Snapshot, unwanted
-from shared.domain.steps.step import CALLING_PHASE, UNCAPTURED_PHASES, Step
+from shared.domain.steps.step import CALLING_PHASE, SNAPSHOT_PHASES, UNCAPTURED_PHASES, Step
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
@@ -62,6 +62,18 @@ def begin_cleanup(step: Step) -> Updated:
     return step.enter(step.operation.phase, "CleanupBegun", attempt=1)
 
 
+LAST_COPY_NOT_MADE = "LAST_COPY_NOT_MADE"
+
+
+def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Problem:
+    """Return the problem of a DELETE that cannot keep what is in the home. ``why`` is sentences."""
+    message = (
+        f"The home was not deleted, because no last snapshot of it could be made. {why} "
+        "Delete the workspace again, or delete it with purge, which keeps no snapshot."
+    )
+    return problem_of(step, LAST_COPY_NOT_MADE, message, retryable=retryable)
+
+
 def may_still_be_saved(operation: Operation) -> bool:
     """Say whether a machine that reports ready now still saves a failed operation.
 
@@ -85,6 +97,9 @@ def end_failed(step: Step, problem: Problem) -> Updated:
         return end_without_snapshot(step, problem, may_exist=True)
     if kind is OperationKind.RESTORE:
         return _end_restore_failed(step, problem)
+    left = _uncaptured(step, problem)
+    if kind is OperationKind.DELETE and step.operation.phase in SNAPSHOT_PHASES:
+        problem = without_last_copy(step, problem.message, retryable=problem.retryable)
     status = Status.ERROR
     if kind is OperationKind.STOP and instance is not None:
         recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
@@ -92,7 +107,8 @@ def end_failed(step: Step, problem: Problem) -> Updated:
         status = observe(before, instance, step.now).status
     ended = step.finish(status, f"{kind.capitalize()}Failed", problem)
     running = observed_state(instance) is ObservedState.RUNNING
-    return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+    ended = recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+    return replace(ended, snapshots=left)
 
 
 def _end_restore_failed(step: Step, problem: Problem) -> Updated:
@@ -116,10 +132,14 @@ def _end_restore_failed(step: Step, problem: Problem) -> Updated:
         machine_running=observed is ObservedState.RUNNING,
         attend_at=step.now + step.policy.attend_after,
     )
+    return replace(ended, snapshots=_uncaptured(step, problem))
+
+
+def _uncaptured(step: Step, problem: Problem) -> tuple[Snapshot, ...]:
+    """Return the record of a snapshot that has none yet, by which it is deleted if it is there."""
     if step.operation.phase not in UNCAPTURED_PHASES:
-        return ended
-    left = unwanted(step.record, problem, step.now, step.policy)
-    return replace(ended, snapshots=(left,))
+        return ()
+    return (unwanted(step.record, problem, step.now, step.policy),)
 
 
 def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Updated:
@@ -219,11 +239,12 @@ def overdue_unseen(step: Step) -> Updated:
         step.operation.failure or unavailable,
     )
     boots = kind in {OperationKind.CREATE, OperationKind.START}
-    return recording(
+    ended = recording(
         ended,
         machine_running=boots or workspace.machine_running,
         attend_at=step.now + step.policy.attend_after,
     )
+    return replace(ended, snapshots=_uncaptured(step, unavailable))
 
 
 def _within(step: Step) -> str:

@@ -32,7 +32,7 @@ from shared.domain.steps.failing import (
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.workspace import HomeSource, OperationKind, Phase, Problem, Workspace
+from shared.domain.workspace import HomeDisk, HomeSource, OperationKind, Phase, Problem, Workspace
 
 _WAIT = Wait()
 _TAKE_AGAIN = TakeAgain()
@@ -92,6 +92,8 @@ def take(step: Step) -> Decision:
     """Take the snapshot, unless there is no home to take it of, or one that is as good."""
     workspace, home = step.workspace, step.workspace.home_disk
     takes = step.operation.kind is OperationKind.SNAPSHOT
+    if step.operation.kind is OperationKind.DELETE and step.inputs.instance is not None:
+        return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # somebody has made it anew
     if not takes and step.inputs.has_copy is not None:
         return _go_on_with_copy(step, step.inputs.has_copy)
     if not takes and not step.inputs.disk_exists:
@@ -151,16 +153,44 @@ def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
 
 
 def go_on_stored(step: Step) -> Updated:
-    """Go on: what was in the home is in a READY snapshot."""
-    return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
+    """Go on: what was in the home is in a READY snapshot.
+
+    A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
+    """
+    deletes = step.operation.kind is OperationKind.DELETE
+    phase = Phase.DELETE_DISK if deletes else Phase.DELETE_INSTANCE
+    return step.enter(phase, "LastCopyStored")
 
 
 def _go_on_without_home(step: Step) -> Updated:
-    """Go on although there is no home to keep. It was deleted or moved outside the Hub."""
+    """Go on although there is no home to keep. It was deleted or moved outside the Hub.
+
+    A DELETE follows one that was moved to another zone.
+    """
     home = step.workspace.home_disk
+    if step.operation.kind is OperationKind.DELETE:
+        return _follow_home_to_delete(step)
     where = f"disk {step.workspace.disk_name} in zone {home.zone if home else step.workspace.zone}"
     why = f"The home ({where}) is gone, so no snapshot of it could be taken before the restore."
     change = step.enter(Phase.DELETE_INSTANCE, "HomeNotKept")
+    return replace(change, notes=(Note("HomeNotKept", why),))
+
+
+def _follow_home_to_delete(step: Step) -> Updated:
+    """Keep what is in a home that was moved to another zone. Of several, a person chooses one."""
+    name = step.workspace.disk_name
+    zones = sorted(disk.zone for disk in step.inputs.disks if disk.name == name)
+    if len(zones) > 1:
+        why = f"The home (disk {name}) is in several zones: {', '.join(zones)}. Keep one of them."
+        return fail(step, problem_of(step, HOME_DISK_GONE, why))
+    if zones:
+        [zone] = zones
+        followed = replace(step.workspace, zone=zone, home_disk=HomeDisk(name, zone))
+        change = replace(step, workspace=followed).enter(Phase.SNAPSHOT, "HomeFollowed")
+        return replace(change, notes=(Note("HomeFollowed", f"The home disk is in zone {zone}."),))
+    lost = replace(step, workspace=replace(step.workspace, home_disk=None))
+    change = lost.enter(Phase.DELETE_DISK, "HomeNotKept")
+    why = f"The home (disk {name}) was deleted outside the Hub, so no last copy of it is kept."
     return replace(change, notes=(Note("HomeNotKept", why),))
 
 

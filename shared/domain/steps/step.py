@@ -141,6 +141,21 @@ class Step:
         return self.operation.former_home is not None
 
     @property
+    def keeps_copy(self) -> bool:
+        """Whether what is in the home must be in a READY snapshot before its disk goes."""
+        operation = self.operation
+        if operation.kind is OperationKind.RESTORE:
+            return True
+        deletes = operation.kind is OperationKind.DELETE and not operation.purge
+        return deletes and self.policy.undelete_for is not None
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether a DELETE is about to take a home away of which no copy is known."""
+        unknown = self.operation.last_copy is None and self.workspace.home_disk is not None
+        return self.operation.kind is OperationKind.DELETE and self.keeps_copy and unknown
+
+    @property
     def sees_recorded_machine(self) -> bool:
         """Whether the machine that was read is the one that is recorded."""
         instance = self.inputs.instance
@@ -263,13 +278,15 @@ def reads_users(step: Step) -> bool:
 def seeks_copy(step: Step) -> bool:
     """Say whether a step depends on which READY snapshots there are of the home disk.
 
-    An operation that must keep what is on it takes no other one if there is one. That can only be
-    if no machine has the disk.
+    An operation that must keep what is on it takes no other one if there is one. And it looks again
+    before it deletes the disk: somebody may have used that since. There can only be one if no
+    machine has the disk.
     """
-    inputs, operation = step.inputs, step.operation
-    begins = operation.phase is Phase.SNAPSHOT and inputs.snapshot is None
+    inputs, phase = step.inputs, step.operation.phase
+    begins = phase is Phase.SNAPSHOT and inputs.snapshot is None
+    deletes = phase is Phase.DELETE_DISK and step.workspace.home_disk is not None
     detached = inputs.disk_exists and not inputs.home_users and inputs.instance is None
-    return operation.kind is not OperationKind.SNAPSHOT and begins and detached
+    return step.keeps_copy and detached and (begins or deletes)
 
 
 def source_to_read(step: Step) -> str | None:
@@ -291,7 +308,10 @@ def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
     should be there, or if everything is to be deleted.
     """
     inputs, phase = step.inputs, step.operation.phase
-    if inputs.pending or inputs.fault is not None or phase in SNAPSHOT_PHASES:
+    if phase in SNAPSHOT_PHASES:
+        seeks_home = step.operation.kind is OperationKind.DELETE and phase is Phase.SNAPSHOT
+        return False, seeks_home and inputs.snapshot is None and not inputs.disk_exists
+    if inputs.pending or inputs.fault is not None:
         return False, False
     homeless = reads_disk(step.operation) and step.lacks_home
     if inputs.instance is not None:

@@ -81,7 +81,7 @@ from shared.domain.steps.stopping import (
     suspend,
     suspend_once_more,
 )
-from shared.domain.workspace import OperationKind, Phase, Workspace
+from shared.domain.workspace import Operation, OperationKind, Phase, Workspace
 
 _WAIT = Wait()
 _REPORT = WaitForReport()
@@ -288,6 +288,17 @@ def _after_call(
             return without_memory(known, why)
         case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
             why = "The home disk was deleted with its workspace."
-            return replace(known, home_disk=None), (Note("HomeDeleted", why),)
+            return _with_copy(known, operation), (Note("HomeDeleted", why),)
         case _:
             return known, ()
+
+
+def _with_copy(workspace: Workspace, operation: Operation) -> Workspace:
+    """Return the workspace whose home disk is being deleted: its home is the last copy now.
+
+    So nothing is lost if the DELETE fails after that.
+    """
+    copy = operation.last_copy
+    if copy is not None:
+        copy = replace(copy, new_disk=workspace.disk_name)
+    return replace(workspace, home_disk=None, home_source=copy)

@@ -67,6 +67,7 @@ LAST_COPY_NOT_MADE = "LAST_COPY_NOT_MADE"
 
 def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Problem:
     """Return the problem of a DELETE that cannot keep what is in the home. ``why`` is sentences."""
+    why = why.replace(f" {WAY_OUT[OperationKind.DELETE]}", "")
     message = (
         f"The home was not deleted, because no last snapshot of it could be made. {why} "
         "Delete the workspace again, or delete it with purge, which keeps no snapshot."

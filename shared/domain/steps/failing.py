@@ -1,6 +1,7 @@
 """How an operation fails: what is cleaned up, what deadlines do, and what people are told."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from shared.domain.changes import Updated, due_look_job, with_former_home
@@ -19,6 +20,7 @@ from shared.domain.steps.step import CALLING_PHASE, SNAPSHOT_PHASES, UNCAPTURED_
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
+UPLOAD_PATIENCE = timedelta(days=1)  # for which a DELETE waits until its last copy is stored
 
 # What a person can do after an operation of each kind has failed.
 WAY_OUT = {
@@ -252,6 +254,9 @@ def _within(step: Step) -> str:
     """Say how long the operation had."""
     deadlines = step.policy.deadlines
     deadline = deadlines.create if step.has_switched else deadlines.of(step.operation.kind)
+    operation = step.operation
+    if operation.kind is OperationKind.DELETE and operation.phase is Phase.AWAIT_STORED:
+        return "within a day"
     seconds = deadline.total_seconds()
     in_minutes = seconds % 60 == 0
     return f"within {seconds / 60:g} minutes" if in_minutes else f"within {seconds:g} seconds"

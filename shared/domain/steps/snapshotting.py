@@ -23,6 +23,7 @@ from shared.domain.snapshots import (
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
 from shared.domain.steps.failing import (
+    UPLOAD_PATIENCE,
     WAY_OUT,
     end_as_it_was,
     end_without_snapshot,
@@ -139,8 +140,14 @@ def end_captured(step: Step) -> Updated:
 
 
 def _await_storage(step: Step, taken: Snapshot) -> Updated:
-    """Record the snapshot, and wait until it is stored."""
+    """Record the snapshot, and wait until it is stored.
+
+    After a RESTORE's deadline, its owner can go on with what there was. Nobody waits for a DELETE,
+    and a large home's first upload may take hours.
+    """
     operation = replace(step.operation, last_copy=source_of(taken))
+    if operation.kind is OperationKind.DELETE:
+        operation = replace(operation, deadline_at=step.now + UPLOAD_PATIENCE)
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
     waiting = replace(step, workspace=noted, operation=operation)
     return replace(waiting.enter(Phase.AWAIT_STORED, "SnapshotTaken"), snapshots=(taken,))
@@ -157,9 +164,12 @@ def go_on_stored(step: Step) -> Updated:
 
     A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
     """
-    deletes = step.operation.kind is OperationKind.DELETE
-    phase = Phase.DELETE_DISK if deletes else Phase.DELETE_INSTANCE
-    return step.enter(phase, "LastCopyStored")
+    operation = step.operation
+    if operation.kind is not OperationKind.DELETE:
+        return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
+    anew = step.now + step.policy.deadlines.of(operation.kind)
+    deleting = replace(step, operation=replace(operation, deadline_at=anew))
+    return deleting.enter(Phase.DELETE_DISK, "LastCopyStored")
 
 
 def _go_on_without_home(step: Step) -> Updated:

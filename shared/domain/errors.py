@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.domain.instance import Fault
 from shared.domain.workspace import Operation, OperationKind, Status
@@ -41,6 +41,33 @@ class WorkspaceNotFoundError(HubError):
 
     def __init__(self, workspace_id: str) -> None:
         super().__init__(f"There is no workspace {workspace_id}. GET /workspaces lists yours.")
+
+
+class DeletedWorkspaceNotFoundError(WorkspaceNotFoundError):
+    """There is no deleted workspace of this id to take back, or it belongs to somebody else."""
+
+    def __init__(self, workspace_id: str) -> None:
+        HubError.__init__(
+            self,
+            f"There is no deleted workspace {workspace_id} that you could take back. "
+            "GET /deleted-workspaces lists yours.",
+        )
+
+
+class LastCopyGoneError(HubError):
+    """The snapshot by which a deleted workspace could be taken back was deleted outside the Hub.
+
+    The person makes a new workspace. If there is an older snapshot of the workspace, whoever runs
+    the Hub can make a disk of it by hand until the workspace is purged.
+    """
+
+    def __init__(self, workspace_id: str, until: datetime) -> None:
+        super().__init__(
+            f"Workspace {workspace_id} cannot be taken back: the last snapshot of its home was "
+            "deleted outside the Hub, or is damaged. Make a new workspace. If you need an older "
+            "snapshot of it, whoever runs this Hub can make a disk of that by hand until "
+            f"{until:%Y-%m-%d %H:%M} UTC."
+        )
 
 
 class OperationUnderWayError(HubError):

@@ -35,7 +35,7 @@ def command(app: App, /, name: str, **given: Any) -> None:
         raise click.UsageError(
             "--no-wait ends before there is a snapshot: --ready and -o json do not go with it."
         )
-    with features.snapshots(app):
+    with features.needed(app, features.SNAPSHOTS):
         _take(app, app.find(name), given)
 
 

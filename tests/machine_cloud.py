@@ -75,6 +75,7 @@ class Served:
         if name not in self.instances:
             self.addresses += 1
             attributes = {
+                "hub-workspace-id": name,
                 "hub-workspace-name": name,
                 "hub-heartbeat-seconds": "1",
                 "hub-keep-awake-seconds": "3600",

@@ -43,6 +43,7 @@ class Homes:
         self._last: dict[Path, asyncio.Task[None]] = {}  # the last work on each folder
         self._copies: dict[Path, Copy | None] = {}
         self._given_up: dict[Path, Event] = {}
+        self._notes: dict[Path, str] = {}  # of which workspace a home is, as noted beside it
 
     def of(self, resource: Disk | Snapshot) -> Path:
         """Return the folder of a disk or a snapshot. It need not exist: then it is empty."""
@@ -54,13 +55,13 @@ class Homes:
         source_folder, folder = self.of(source), self.of(target)
         given_up = self._given_up[folder] = Event()
         self._copies[folder] = None
+        if source_folder in self._notes:
+            self._notes[folder] = self._notes[source_folder]
 
         async def work() -> None:
             copy = _FAILED
             try:
                 stored = await asyncio.to_thread(copy_home, source_folder, folder, given_up.is_set)
-                if isinstance(target, Disk):
-                    _forget_keep_awake(folder)
                 copy = Copy(is_whole=True, stored_bytes=stored)
             except GivenUpError:
                 pass  # its end is the deletion of the folder
@@ -75,6 +76,18 @@ class Homes:
         """Return what has come of copying to a disk or snapshot; None while it is under way."""
         return self._copies.get(self.of(resource), NOTHING_TO_COPY)
 
+    def claim(self, disk: Disk, workspace_id: str) -> None:
+        """Note on a disk of which workspace its home is, as a machine does when it boots.
+
+        What would keep another workspace's machine awake goes: see ``claim_home`` in
+        ``shared/boot/disk.sh``. A home that was restored is of the same workspace as before.
+        """
+        folder = self.of(disk)
+        if self._notes.get(folder, workspace_id) != workspace_id:
+            with contextlib.suppress(OSError):
+                (folder / ".keep-awake").unlink()
+        self._notes[folder] = workspace_id
+
     def delete(self, resource: Disk | Snapshot, before: Callable[[], Awaitable[None]]) -> None:
         """Delete the home of a disk or snapshot that no longer exists, when nobody uses it.
 
@@ -84,6 +97,7 @@ class Homes:
         """
         folder = self.of(resource)
         self._copies.pop(folder, None)
+        self._notes.pop(folder, None)
         if given_up := self._given_up.pop(folder, None):
             given_up.set()
 
@@ -123,9 +137,3 @@ class Homes:
                     del self._last[folder]
 
         task.add_done_callback(forget)
-
-
-def _forget_keep_awake(home: Path) -> None:
-    """Remove what would keep a fork awake, as a real machine does (``shared/boot/disk.sh``)."""
-    with contextlib.suppress(OSError):
-        (home / ".keep-awake").unlink()

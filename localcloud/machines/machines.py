@@ -112,6 +112,8 @@ class Machines:
         secrets = self.options.secrets / number
         folder = self._homes.of(home)
         attributes = instance.attributes()
+        if workspace_id := attributes.get("hub-workspace-id"):
+            self._homes.claim(home, workspace_id)
         mark = f"{self.options.mark}{number}"
         plan = MachinePlan(
             name=instance.name,

@@ -645,6 +645,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             default=_USUAL.deadlines.snapshot,
         ),
         Setting(
+            "HUB_RESTORE_DEADLINE_SECONDS",
+            SECONDS,
+            "policy.deadlines.restore",
+            "How long a RESTORE may take: with the upload of the snapshot that keeps what is in the"
+            " home, which may take many minutes, and with the boot of the new machine.",
+            default=_USUAL.deadlines.restore,
+        ),
+        Setting(
             "HUB_DELETE_DEADLINE_SECONDS",
             SECONDS,
             "policy.deadlines.delete",

@@ -5,10 +5,10 @@ from datetime import datetime
 
 from shared.domain.access import Actor
 from shared.domain.changes import Transition
-from shared.domain.events import Event, hub_events, request_event
+from shared.domain.events import Event, hub_events, request_event, snapshot_of
 from shared.domain.owner_limits import after_change, charge_request
 from shared.domain.policy import Policy
-from shared.domain.workspace import OperationKind, Owner
+from shared.domain.workspace import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ def commit_of_request(
     charged = charge_request(owner, transition, actor, now, policy)
     requested = request_event(actor, transition.before, transition.change.event, now)
     begun = transition.after.operation if transition.after else None
-    if begun is not None and transition.begins is OperationKind.SNAPSHOT:
-        requested = replace(requested, snapshot_id=begun.id)
+    if begun is not None and transition.begins is not None:
+        requested = replace(requested, snapshot_id=snapshot_of(begun))
     return Commit(
         transition,
         charged if charged != owner else None,

@@ -101,7 +101,7 @@ class NameTakenError(HubError):
 
 
 class NoHomeError(HubError):
-    """The workspace has no home yet, so there is nothing to take a snapshot of.
+    """The workspace has no home yet, so there is nothing to take a snapshot of, or to replace.
 
     The person waits until it is READY, or starts it.
     """

@@ -7,7 +7,13 @@ from shared.domain.access import Actor
 from shared.domain.changes import Transition, Updated
 from shared.domain.durations import phases_until, seconds_of
 from shared.domain.snapshots import Snapshot
-from shared.domain.workspace import OperationKind, PhaseDuration, Status, Workspace
+from shared.domain.workspace import (
+    Operation,
+    OperationKind,
+    PhaseDuration,
+    Status,
+    Workspace,
+)
 
 HUB = "hub"  # the actor if the Hub itself did it, such as the end of an operation
 STRANGERS = "strangers"  # the actor of several callers whom the Hub does not serve
@@ -160,15 +166,21 @@ def hub_events(transition: Transition, now: datetime) -> tuple[Event, ...]:
     operation = before.operation
     if operation is None or not _is_end(transition):
         return events
-    takes_snapshot = operation.kind is OperationKind.SNAPSHOT
     end = replace(
         events[-1],
-        snapshot_id=operation.id if takes_snapshot else None,
+        snapshot_id=snapshot_of(operation),
         operation_kind=operation.kind.value,
         seconds=seconds_of(operation, now),
         phases=phases_until(operation, now),
     )
     return (*events[:-1], end)
+
+
+def snapshot_of(operation: Operation) -> str | None:
+    """Return the snapshot that an operation is about: the one to be taken, or to be restored."""
+    if operation.kind is OperationKind.SNAPSHOT:
+        return operation.id
+    return operation.restores.snapshot_id if operation.restores else None
 
 
 def _is_end(transition: Transition) -> bool:

@@ -3,10 +3,10 @@
 That is: names, quotas, the rate of changes, idempotency keys.
 
 A workspace has its name from its CREATE to the commit of its DELETE, which frees the name; its
-place in the quota is free once it is gone. If the DELETE fails, a START takes the name again. A
-START may give another name, so that there is a way if the own one is taken. Two workspaces of an
-owner never have the same name: whoever takes one writes the owner's record, on the condition that
-nobody else has.
+place in the quota is free once it is gone. If the DELETE fails, a START or a RESTORE takes the name
+again. A START may give another name, so that there is a way if the own one is taken. Two workspaces
+of an owner never have the same name: whoever takes one writes the owner's record, on the condition
+that nobody else has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,8 @@ from shared.domain.workspace import (
 )
 
 MINUTE = timedelta(minutes=1)
+# The operations by which a workspace whose DELETE has failed has its name again.
+_TAKES_NAME = frozenset({OperationKind.START, OperationKind.RESTORE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def charge_request(
     before, after = transition.before, transition.after
     if actor.id == before.owner_id:
         owner = count_change(with_proven_domain(owner, actor), now, policy)
-    if after and (transition.begins is OperationKind.START or after.name != before.name):
+    if after and (transition.begins in _TAKES_NAME or after.name != before.name):
         owner = take_name(owner, before.id, after.name)
     begins = after is not None and after.counts_as_running and not before.counts_as_running
     if begins:

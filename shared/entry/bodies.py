@@ -141,6 +141,14 @@ def read_new_snapshot(request: Request) -> str | None:
     return name
 
 
+def read_restore(request: Request) -> str:
+    """Return the id of the snapshot that a ``POST /workspaces/:id/restore`` asks for."""
+    fields = _checked(
+        read_object(request), {"snapshot_id": _snapshot_id, **_DRY_RUN}, required="snapshot_id"
+    )
+    return str(fields["snapshot_id"])  # see read_dry_run for the other field
+
+
 def read_new_connection(request: Request) -> NewConnection:
     """Return what a ``POST /workspaces/:id/connect`` says; without a body, a person asks."""
     fields = _checked(read_object(request), {"device_id": _public_text, "start": _boolean})
@@ -373,9 +381,12 @@ def _from(value: Any) -> str:
     """Check what a workspace is made from, and return the snapshot's id."""
     if not isinstance(value, dict):
         raise _InvalidValueError("must be an object with a snapshot_id")
-    check = _matching(_UUID, "must be a snapshot's id: a UUID in lower case")
-    fields = _checked(value, {"snapshot_id": check}, required="snapshot_id", within="from.")
+    fields = _checked(value, {"snapshot_id": _snapshot_id}, required="snapshot_id", within="from.")
     return str(fields["snapshot_id"])
+
+
+def _snapshot_id(value: Any) -> str:
+    return str(_matching(_UUID, "must be a snapshot's id: a UUID in lower case")(value))
 
 
 def _text(value: Any) -> str:

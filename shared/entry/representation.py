@@ -73,6 +73,7 @@ def operation_json(operation: Operation | None) -> dict[str, Any] | None:
         "automatic": operation.automatic,
         "zones_tried": list(operation.zones_tried),
         "snapshot_name": operation.snapshot_name,
+        "snapshot_id": operation.restores.snapshot_id if operation.restores else None,
     }
 
 

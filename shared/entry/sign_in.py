@@ -18,6 +18,7 @@ FEATURES = (
     "outlook",
     "keep_awake",
     "snapshots",
+    "restore",
 )
 # The audience of `gcloud auth print-identity-token`, for all people and Hubs (seen in its tokens).
 GCLOUD_AUDIENCE = "32555940559.apps.googleusercontent.com"

@@ -2,23 +2,15 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.access import Actor, authorize_list
-from shared.domain.changes import Transition, Updated, look_job
-from shared.domain.commits import commit_of_request
+from shared.domain.changes import look_job
 from shared.domain.drift import has_drifted
-from shared.domain.dry_run import (
-    NO_ID,
-    DryRun,
-    dry_run_of,
-    dry_run_of_nothing,
-    losing_snapshots,
-)
+from shared.domain.dry_run import NO_ID, DryRun, losing_snapshots
 from shared.domain.errors import (
     HubError,
     NotAllowedError,
@@ -33,11 +25,8 @@ from shared.domain.snapshots import SnapshotState
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
 from shared.usecases.records import Records, readable
-from shared.usecases.requests import Requested, read, request_change
+from shared.usecases.requests import DRY_RUN, Requested, dry_run, read, request_change
 from shared.usecases.seen_machines import SeenMachines
-
-# What a dry run is called in the audit trail, whatever it asks about.
-DRY_RUN = "DryRunRequested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +101,8 @@ def stop_workspace(
 
 
 def dry_run_stop(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
-    """Return what ``stop_workspace`` would do (``_dry_run``)."""
-    return _dry_run(
+    """Return what ``stop_workspace`` would do (``requests.dry_run``)."""
+    return dry_run(
         records,
         policy,
         Requested(actor, workspace_id, DRY_RUN),
@@ -143,8 +132,8 @@ def start_workspace(
 def dry_run_start(
     records: Records, policy: Policy, actor: Actor, workspace_id: str, machine: NewMachine
 ) -> DryRun:
-    """Return what ``start_workspace`` would do (``_dry_run``)."""
-    return _dry_run(
+    """Return what ``start_workspace`` would do (``requests.dry_run``)."""
+    return dry_run(
         records,
         policy,
         Requested(actor, workspace_id, DRY_RUN),
@@ -189,8 +178,8 @@ def delete_workspace(
 
 
 def dry_run_delete(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
-    """Return what ``delete_workspace`` would do (``_dry_run``). It costs a query, too."""
-    planned = _dry_run(
+    """Return what ``delete_workspace`` would do (``requests.dry_run``). It costs a query, too."""
+    planned = dry_run(
         records,
         policy,
         Requested(actor, workspace_id, DRY_RUN),
@@ -199,30 +188,6 @@ def dry_run_delete(records: Records, policy: Policy, actor: Actor, workspace_id:
     found = records.store.list_snapshots(workspace_id)
     leaving = sum(each.record.state is SnapshotState.DELETING for each in readable(found))
     return losing_snapshots(planned, len(found) - leaving)
-
-
-def _dry_run(
-    records: Records,
-    policy: Policy,
-    requested: Requested,
-    decide: Callable[[Workspace], Updated | None],
-) -> DryRun:
-    """Return what a request would do, by the same decisions. Two reads.
-
-    Nothing is changed, sent or counted. A refusal is recorded, and what an administrator sees of
-    another's workspace, as for a read.
-
-    Raises:
-        HubError: as the request itself would raise it.
-    """
-    before, actor = read(records, requested).record, requested.actor
-    change = decide(before)
-    owner, now = records.store.get_owner(before.owner_id).record, records.clock()
-    if change is None:
-        return dry_run_of_nothing(before, owner, now, policy)
-    transition = Transition(before, change)
-    commit = commit_of_request(transition, owner, actor, now, policy)
-    return dry_run_of(transition, commit.owner or owner, now, policy)
 
 
 def _operation(records: Records, actor: Actor, operation_id: str) -> NewOperation:

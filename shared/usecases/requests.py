@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shared.domain.access import Actor, authorize, authorize_owner
 from shared.domain.changes import Transition, Updated
 from shared.domain.commits import commit_of_request
+from shared.domain.dry_run import DryRun, dry_run_of, dry_run_of_nothing
 from shared.domain.errors import HubError
 from shared.domain.events import REFUSED, request_event
 from shared.domain.policy import Policy
@@ -15,6 +16,9 @@ from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Workspace
 from shared.ports import Stored
 from shared.usecases.records import Records, paired, readable
+
+# What a dry run is called in the audit trail, whatever it asks about.
+DRY_RUN = "DryRunRequested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,58 @@ def request_change_by_snapshots(
     """
 
     def attempt(workspace: Workspace) -> tuple[Updated | None, Sequence[Stored[Snapshot]]]:
-        found = records.store.list_snapshots(workspace.id)
-        known = readable(found)
-        snapshots = KnownSnapshots([each.record for each in known], len(found) - len(known))
+        known, snapshots = _known_snapshots(records, workspace)
         return decide(workspace, snapshots), known
 
     return _request(records, policy, requested, attempt)
+
+
+def dry_run(
+    records: Records,
+    policy: Policy,
+    requested: Requested,
+    decide: Callable[[Workspace], Updated | None],
+) -> DryRun:
+    """Return what a request would do, by the same decisions. Two reads.
+
+    Nothing is changed, sent or counted. A refusal is recorded, and what an administrator sees of
+    another's workspace, as for a read.
+
+    Raises:
+        HubError: as the request itself would raise it.
+    """
+    before, actor = read(records, requested).record, requested.actor
+    change = decide(before)
+    owner, now = records.store.get_owner(before.owner_id).record, records.clock()
+    if change is None:
+        return dry_run_of_nothing(before, owner, now, policy)
+    transition = Transition(before, change)
+    commit = commit_of_request(transition, owner, actor, now, policy)
+    return dry_run_of(transition, commit.owner or owner, now, policy)
+
+
+def dry_run_by_snapshots(
+    records: Records,
+    policy: Policy,
+    requested: Requested,
+    decide: Callable[[Workspace, KnownSnapshots], Updated | None],
+) -> DryRun:
+    """Return what a request would do that is decided by the snapshots. It costs a query, too."""
+    return dry_run(
+        records,
+        policy,
+        requested,
+        lambda workspace: decide(workspace, _known_snapshots(records, workspace)[1]),
+    )
+
+
+def _known_snapshots(
+    records: Records, workspace: Workspace
+) -> tuple[Sequence[Stored[Snapshot]], KnownSnapshots]:
+    """Return the snapshots of a workspace, as they were read and as they are decided on."""
+    found = records.store.list_snapshots(workspace.id)
+    known = readable(found)
+    return known, KnownSnapshots([each.record for each in known], len(found) - len(known))
 
 
 def _request(

@@ -13,6 +13,7 @@ import pytest
 from localcloud.catalogue import ROOT
 from localcloud.running_cloud import RunningCloud
 from tests.cli.cli_process import Cli
+from tests.cli.scripted_home import Home
 from tests.cli.scripted_hub import ScriptedHub
 
 
@@ -65,3 +66,9 @@ def at_hub(cli: Cli, hub: ScriptedHub) -> Cli:
     cli.environment["WORKSPACE_HUB"] = hub.address
     cli.environment["WORKSPACE_TOKEN"] = "a.token.of-a-program"
     return cli
+
+
+@pytest.fixture
+def home(hub: ScriptedHub) -> Home:
+    """A workspace ``api`` without snapshots, at a scripted Hub."""
+    return Home(hub)

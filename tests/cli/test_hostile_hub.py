@@ -335,6 +335,42 @@ def test_a_workspace_whose_snapshot_is_taken_cannot_act(
         assert_harmless(*run("snapshots", ID, "-o", "wide"))
 
 
+def restoring() -> dict[str, Any]:
+    """Return a workspace whose home is restored."""
+    under_way = {**operation("RESTORE", "await_stored"), "snapshot_id": SNAPSHOT_ID}
+    return workspace(id=ID, operation=under_way)
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize(
+    "path", [(), *(path for path in leaves(restoring()) if path[0] == "operation")], ids=str
+)
+def test_a_workspace_that_is_restored_cannot_act(
+    hub: ScriptedHub, run: Run, path: tuple[Any, ...]
+) -> None:
+    """Neither the answer to the request, nor what is read then, nor how it has ended."""
+    restore = ("restore", ID, SNAPSHOT_ID, "-y")
+    for put in (ATTACK, *OTHERS):
+        with_snapshots(hub, LISTED, None, None)
+        hub.sign_in = {**SIGN_IN, "features": ["restore"]}
+        told = with_value(restoring(), path, put) if path else put
+        listed = hub.answers
+
+        def answer(seen: Seen, told: Any = told, listed: Any = listed) -> Reply | None:
+            is_about_it = seen.path in {f"/workspaces/{ID}/restore", f"/workspaces/{ID}/status"}
+            return Reply(body=told) if is_about_it else listed(seen)
+
+        hub.answers = answer
+        code, out, err = run(*restore, "--no-wait", "-o", "json")
+        assert_harmless(code, out, err)
+        assert (out.isascii(), json.loads(out or "null")) == (True, None if code else told)
+        error = {"code": put, "message": put, "operation_kind": "RESTORE"}
+        hub.workspaces = [workspace(id=ID, status="SUSPENDED", error=error)]
+        if put is ATTACK:
+            assert_harmless(*run("show", ID))
+            assert_harmless(*run(*restore))
+
+
 @pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)
 def test_what_a_hub_says_of_itself_cannot_act(
     hub: ScriptedHub, run: Run, path: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch

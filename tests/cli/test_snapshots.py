@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.cli.cli_process import Cli, ended
+from tests.cli.scripted_home import NEW_ID, Home, ago
 from tests.cli.scripted_hub import (
     SIGN_IN,
     Reply,
-    ScriptedHub,
     Seen,
     operation,
     problem,
@@ -24,87 +23,11 @@ from tests.cli.scripted_hub import (
 from tests.cli.test_commands import assert_fits
 from tests.http_target import eventually
 
-NEW_ID = "11111111-2222-4333-8444-555555555555"
 CRASH = (
     "It is crash-consistent, as after a power failure: what programs had not written to the disk"
     " is not in it, and memory never is."
 )
 CLEAN = "The machine was off: all that was written is in it. Memory is never in a snapshot."
-
-
-def ago(**span: float) -> str:
-    """Return a time before now, as the API has it."""
-    return (datetime.now(UTC) - timedelta(**span)).isoformat()
-
-
-class Home:
-    """A workspace with snapshots at a scripted Hub.
-
-    Attributes:
-        listed: its snapshots.
-        looks: how many reads its SNAPSHOT takes.
-        at_the_end: is called at the last of them.
-        next_at: from when on another may be asked for.
-    """
-
-    def __init__(self, hub: ScriptedHub) -> None:
-        self.hub = hub
-        self.listed: list[Any] = []
-        self.looks = 2
-        self.at_the_end: Callable[[], None] = lambda: None
-        self.next_at: str | None = None
-        self.workspace = workspace("api")
-        hub.workspaces = [self.workspace]
-        hub.sign_in = {**SIGN_IN, "features": ["dry_run", "snapshots"]}
-        hub.answers = self.answer
-
-    @property
-    def path(self) -> str:
-        """Where its snapshots are."""
-        return f"/workspaces/{self.workspace['id']}/snapshots"
-
-    def changes(self) -> list[Seen]:
-        """Return what was sent to the Hub, besides reads."""
-        return [each for each in self.hub.seen if each.method != "GET"]
-
-    def answer(self, seen: Seen) -> Reply | None:
-        """Answer as a Hub does."""
-        if seen.path == self.path and seen.method == "POST":
-            self.workspace["operation"] = self.under_way()
-            return Reply(202, self.workspace)
-        if seen.path == self.path:
-            return Reply(body=snapshots(*self.listed, next_at=self.next_at))
-        if seen.path.startswith(self.path):
-            gone = [one for one in self.listed if seen.path.endswith(one["id"])]
-            return Reply(202, {**gone[0], "state": "DELETING"})
-        if seen.path == f"/workspaces/{self.workspace['id']}" and self.workspace["operation"]:
-            self.looks -= 1
-            if self.looks <= 0:
-                self.workspace["operation"] = None
-                self.at_the_end()
-        return None
-
-    @staticmethod
-    def under_way() -> dict[str, Any]:
-        """Return the operation that takes a snapshot."""
-        return {**operation("SNAPSHOT", "await_snapshot"), "id": NEW_ID, "snapshot_name": None}
-
-    def will_have(self, **fields: Any) -> dict[str, Any]:
-        """Have the SNAPSHOT end with this snapshot, and return it."""
-        taken = snapshot(**{"id": NEW_ID, "state": "UPLOADING", "stored_bytes": None, **fields})
-        self.at_the_end = lambda: self.listed.insert(0, taken)
-        return taken
-
-    def will_fail(self, code: str) -> None:
-        """Have the SNAPSHOT end without a snapshot."""
-        error = {"code": code, "message": "No luck.", "operation_kind": "SNAPSHOT"}
-        self.at_the_end = lambda: self.workspace.update(error=error)
-
-
-@pytest.fixture
-def home(hub: ScriptedHub) -> Home:
-    """A workspace ``api`` without snapshots."""
-    return Home(hub)
 
 
 # ---- snapshot ------------------------------------------------------------------------------------
@@ -504,7 +427,7 @@ def test_a_snapshot_in_use_is_not_deleted(at_hub: Cli, home: Home) -> None:
     home.hub.answers = answers
     done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
     assert done.code == 5
-    assert "  wait until the workspace that is made from it is ready\n" in done.err
+    assert "  wait until the workspace whose home is made from it is ready\n" in done.err
     refused = problem(404, "SNAPSHOT_NOT_FOUND", "There is none.")
     done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
     assert done.code == 3
@@ -799,11 +722,15 @@ def test_options_that_do_not_fit_are_refused(
     assert home.hub.seen == []
 
 
-def test_a_shell_completes_snapshots(at_hub: Cli, home: Home) -> None:
+@pytest.mark.parametrize("words", ["snapshots api --delete a", "restore api a"])
+def test_a_shell_completes_snapshots(at_hub: Cli, home: Home, words: str) -> None:
     """By name, or by id without one, once the workspace is there; a hostile name is left out."""
     home.listed = [snapshot("aname"), snapshot(id=ONE), snapshot("a\x1b[2J", id=TWO)]
-    words = "workspace snapshots api --delete a"
-    variables = {"_WORKSPACE_COMPLETE": "bash_complete", "COMP_CWORD": "4", "COMP_WORDS": words}
+    variables = {
+        "_WORKSPACE_COMPLETE": "bash_complete",
+        "COMP_CWORD": str(len(words.split())),
+        "COMP_WORDS": f"workspace {words}",
+    }
 
     def completed() -> bool:
         """Press the key. On a busy machine the Hub may not have answered in time."""

@@ -79,6 +79,7 @@ def calls(function: Function, token: str) -> list[tuple[str, str, dict[str, Any]
         "create_workspace": {"name": "first"},
         "report_workspace": {"event": "ready", "generation": 1},
         "keep_workspace_awake": {"until": None},
+        "restore_workspace": {"snapshot_id": SNAPSHOT_ID},
     }
     known = JOB if function.trigger == "task" else body.get(function.name)
     return [

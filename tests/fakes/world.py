@@ -34,6 +34,7 @@ from shared.usecases.receive_report import receive_report
 from shared.usecases.reconcile_fleet import reconcile_fleet
 from shared.usecases.records import Records
 from shared.usecases.resend_lost_jobs import resend_lost_jobs
+from shared.usecases.restore_workspace import restore_workspace
 from shared.usecases.seen_machines import SeenMachines
 from shared.usecases.sweeping import SweepReport
 from tests.fakes.clock import SettableClock
@@ -159,6 +160,10 @@ class World:
         return manage_snapshots.delete_snapshot(
             self.records, self.policy, actor(owner), workspace_id, snapshot_id
         )
+
+    def restore(self, owner: str, workspace_id: str, snapshot_id: str) -> Workspace:
+        """Ask that its home be what a snapshot has."""
+        return restore_workspace(self.records, self.policy, actor(owner), workspace_id, snapshot_id)
 
     def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
         """Ask for its real-time status, of a process that has just begun."""

@@ -139,7 +139,9 @@ class Histories:
         Labels do not count, so a machine that was mistaken for an orphan is found here, too.
         """
         wrong = []
-        excused = self._allowed_periods(("POST", "/stop"), ("POST", "/start"), ("DELETE", ""))
+        excused = self._allowed_periods(
+            ("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"), ("DELETE", "")
+        )
         heartbeats = self._heartbeats()
         for call in self._hub_calls("instances.suspend", "instances.stop"):
             name, at = call["instance"], _time(call["time"])
@@ -155,14 +157,15 @@ class Histories:
         return wrong
 
     def machines_deleted_without_request(self) -> list[str]:
-        """A machine that was ever ready is deleted only for a DELETE, or replaced by a START.
+        """A machine that was ever ready is deleted only for a DELETE, or replaced.
 
         A START makes a new machine if the request asks for another one, or if the old one cannot be
         used any more: it is off and does not boot, it has reported that it failed, or an earlier
-        START had asked for another one.
+        START had asked for another one. A RESTORE always makes a new one.
         """
         deletes, starts = self._accepted(("DELETE", "")), self._accepted(("POST", "/start"))
         excused = self._allowed_periods(("POST", "/start"))
+        restoring = self._allowed_periods(("POST", "/restore"))
         wrong = []
         for call in self._hub_calls("instances.delete"):
             name, at = _workspace_id(call["instance"]), _time(call["time"])
@@ -176,40 +179,54 @@ class Histories:
                 or self._status_before(name, at) != "RUNNING"
                 or self._last_report_before(name, at) == "failed"
             )
-            replaced = useless and any(since <= at <= until for since, until in excused[name])
+            allowed = [*(excused[name] if useless else ()), *restoring[name]]
+            replaced = any(since <= at <= until for since, until in allowed)
             if self._was_ready(name, at) and not asked and not replaced:
                 wrong.append(f"{name}'s machine was deleted at {at}, but nobody had asked for it")
         return wrong
 
     def homes_deleted_without_request(self) -> list[str]:
-        """A home disk that may have been used is deleted only for a DELETE; labels do not count."""
-        deletes = self._accepted(("DELETE", ""))
+        """A home disk that may have been used is deleted only for a DELETE; labels do not count.
+
+        The home is the disk of the machine that was ready last. After a RESTORE was asked for, the
+        Hub may delete other ones: see ``homes_without_a_copy`` for what was the home before.
+        """
+        deletes, restores = self._accepted(("DELETE", "")), self._accepted(("POST", "/restore"))
+        homes = self._homes()
         wrong = []
         for call in self._hub_calls("disks.delete"):
             name, at = _workspace_id(call["disk"]), _time(call["time"])
-            home = _HOME.match(call["disk"]) and self._was_ready(name, at)
-            if home and not any(_time(each["began"]) <= at for each in deletes[name]):
+            before = [home for since, home in homes[name] if since < at]
+            if not _HOME.match(call["disk"]) or not before:
+                continue
+            asked = any(_time(each["began"]) <= at for each in deletes[name])
+            restored = any(_time(each["began"]) <= at for each in restores[name])
+            if not asked and (call["disk"] == before[-1] or not restored):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
 
     def homes_without_a_copy(self) -> list[str]:
         """At no moment is the content of a home nowhere, unless its owner had asked to delete it.
 
-        It is on its disk, or in a READY snapshot of its last state: no machine has run since then.
-        That of a home that is to be made from a snapshot, and was never used, may also be there
-        only. Who asked for an empty home instead has given it up.
+        It is on its disk, or in a READY snapshot of its last state: no machine has run on that disk
+        since then. That of a home that is to be made from a snapshot, and was never used, may also
+        be there only. Who asked for an empty home instead has given it up.
+
+        The same holds for a home that a RESTORE has replaced, until the Hub deletes its snapshot: a
+        person has asked for that, or other snapshots need the room.
         """
-        needed = self._contents_needed()
-        copies = {name: _Copies(name, source) for name, (_, _, source) in needed.items()}
+        needed, homes = self._contents_needed(), self._homes()
+        deleted = {call["snapshot"] for call in self._hub_calls("snapshots.delete")}
+        copies = {name: _Copies(name, source, deleted) for name, (_, _, source) in needed.items()}
         forks: dict[str, list[str]] = defaultdict(list)
         for name, (_, _, source) in needed.items():
             forks[source].append(name)
         moments = [(each["time"], "content", each) for each in self.contents]
         moments += [(each["time"], "machine", each) for each in self._workspace_states()]
         moments += [
-            (each["time"], "ready", each)
-            for each in self.reports
-            if each["event"] == "ready" and each["status"] == 204
+            (since.isoformat(), "ready", {"instance": name, "home": home})
+            for name, its_homes in homes.items()
+            for since, home in its_homes
         ]
         wrong = []
         for at, what, each in sorted(moments, key=lambda moment: _time(moment[0])):
@@ -220,10 +237,10 @@ class Histories:
             for name in about:
                 if (mine := copies.get(name)) is None:
                     continue
-                had = mine.any
+                had = mine.there
                 mine.see(what, each)
                 since, until, _ = needed[name]
-                if had and not mine.any and since <= _time(at) <= until:
+                if had - mine.there - (mine.given_up - {mine.home}) and since <= _time(at) <= until:
                     wrong.append(f"{name}'s home was nowhere at {at}, without {each.get('name')}")
         return wrong
 
@@ -250,16 +267,30 @@ class Histories:
             needed[name] = (since, min([forever, *ends]), source[-12:])
         return needed
 
+    def _homes(self) -> dict[str, list[tuple[datetime, str]]]:
+        """Return by workspace when it was ready on which home disk, the first one first.
+
+        That is the disk that the machine had when it began to run.
+        """
+        runs = [each for each in self._workspace_states() if each["status"] in _NEEDS_CPU]
+        found: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+        for each in self.reports:
+            if each["event"] != "ready" or each["status"] != 204:
+                continue
+            at, name = _time(each["time"]), _workspace_id(each["instance"])
+            disks = [
+                disk
+                for state in runs
+                if state["instance"] == each["instance"] and _time(state["time"]) <= at
+                for disk in state["disks"]
+                if _HOME.match(disk)
+            ]
+            found[name].append((at, disks[-1] if disks else f"home-{name}"))
+        return found
+
     def _first_ready(self, name: str) -> datetime:
         """Return when a workspace's first ``ready`` report was accepted."""
-        ready = [
-            _time(each["time"])
-            for each in self.reports
-            if each["event"] == "ready"
-            and each["status"] == 204
-            and _workspace_id(each["instance"]) == name
-        ]
-        return min([datetime.max.replace(tzinfo=UTC), *ready])
+        return min([datetime.max.replace(tzinfo=UTC), *(at for at, _ in self._homes()[name])])
 
     def overlong_operations(self) -> list[str]:
         """No answer has an operation that should have ended before."""
@@ -284,7 +315,7 @@ class Histories:
         """
         states = self._last_states()
         deletes = self._accepted(("DELETE", ""))
-        wishes = self._accepted(("POST", "/stop"), ("POST", "/start"))
+        wishes = self._accepted(("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"))
         snapshots = self._accepted(("POST", "/snapshots"))
         last = {
             _workspace_id(each["path"]): each
@@ -475,25 +506,39 @@ class Histories:
 
 @dataclass
 class _Copies:
-    """Where the content of a workspace's home is.
+    """Where the content of a workspace's home is, and of those that RESTOREs have replaced.
 
     ``source`` is the end of the name of the snapshot that it is made from, and counts until the
-    workspace was ready. A snapshot of its own counts from READY on, if no machine has run since its
-    content was captured.
+    workspace was ready. A snapshot of a disk counts from READY on, if no machine has run on the
+    disk since its content was captured. ``deleted`` are the names of the snapshots that the Hub has
+    deleted at some time. A home of which such a one had all is ``given_up``, unless it is the
+    present one.
     """
 
     workspace: str
     source: str
-    disks: set[tuple[str, str]] = field(default_factory=set)
-    captured: set[str] = field(default_factory=set)
+    deleted: set[str]
+    home: str = ""
+    former: set[str] = field(default_factory=set)
+    disks: set[tuple[str, str, str]] = field(default_factory=set)
+    captured: dict[str, str] = field(default_factory=dict)  # of which disk a snapshot is
     ready: set[str] = field(default_factory=set)
     sources: set[str] = field(default_factory=set)
-    runs: bool = False
+    given_up: set[str] = field(default_factory=set)
+    runs_on: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin with the disk that a workspace's first home is on."""
+        self.home = f"home-{self.workspace}"
 
     @property
-    def any(self) -> bool:
-        """Whether it is anywhere."""
-        return bool(self.disks or (self.ready & self.captured) or self.sources)
+    def there(self) -> set[str]:
+        """Those of the present home and the former ones whose content is anywhere."""
+        there = {name for name, _, _ in self.disks}
+        there |= {disk for name, disk in self.captured.items() if name in self.ready}
+        if self.sources:
+            there.add(self.home)
+        return there & {self.home, *self.former}
 
     def see(self, what: str, each: dict[str, Any]) -> None:
         """Take note of what happens to its machine, its disks, a snapshot of it or for it."""
@@ -502,17 +547,22 @@ class _Copies:
         elif what == "ready":
             self.source = ""
             self.sources.clear()
+            self.former = {*self.former, self.home} - {each["home"]}
+            self.home = each["home"]
         else:
-            self.runs = each["status"] in _NEEDS_CPU
-            if self.runs:
-                self.captured.clear()
+            runs = each["status"] in _NEEDS_CPU
+            self.runs_on = set(each["disks"]) if runs else set()
+            self.captured = {
+                name: disk for name, disk in self.captured.items() if disk not in self.runs_on
+            }
+            self.given_up -= self.runs_on
 
     def _see_content(self, each: dict[str, Any]) -> None:
         name, status = each["name"], each["status"]
         if each["kind"] == "disks":
             if not _HOME.match(name):
                 return
-            disk = (each["zone"], each["id"])
+            disk = (name, each["zone"], each["id"])
             if status == "GONE":
                 self.disks.discard(disk)
             else:
@@ -521,10 +571,14 @@ class _Copies:
         ready = status == "READY"
         if self.source and name.endswith(self.source):
             (self.sources.add if ready else self.sources.discard)(name)
-        if each["source"] == f"home-{self.workspace}":
-            (self.ready.add if ready else self.ready.discard)(name)
-            if status == "CREATING" and not self.runs:
-                self.captured.add(name)
+        if _workspace_id(each["source"] or "") != self.workspace:
+            return
+        of = self.captured.get(name)
+        if name in self.ready and not ready and name in self.deleted and of is not None:
+            self.given_up.add(of)
+        (self.ready.add if ready else self.ready.discard)(name)
+        if status == "CREATING" and each["source"] not in self.runs_on:
+            self.captured[name] = each["source"]
 
 
 def _matches(request: dict[str, Any], method: str, path: str) -> bool:

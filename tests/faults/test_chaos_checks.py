@@ -46,6 +46,7 @@ def machine(
         "id": number,
         "zone": zone,
         "labels": labels,
+        "disks": [f"workspace-{name}-{number}", f"home-{name}"],
         "status": status,
     }
 
@@ -67,14 +68,15 @@ def request(
     }
 
 
-def call(seconds: float, method: str, name: str) -> dict[str, Any]:
+def call(seconds: float, method: str, name: str, suffix: str = "") -> dict[str, Any]:
     """Return a call of the Hub to Compute."""
     return {
         "time": at(seconds),
         "method": method,
         "zone": "a",
         "instance": f"workspace-{name}",
-        "disk": f"home-{name}",
+        "disk": f"home-{name}{suffix}",
+        "snapshot": None,
         "status": 200,
         "requestId": "r",
     }
@@ -416,6 +418,108 @@ def test_any_other_snapshot_is_no_copy(histories: Histories, lose: Break) -> Non
     """It is not READY, not of the last state, or not there any more."""
     lose(histories)
     assert len(histories.homes_without_a_copy()) == 1
+
+
+def restore_first(histories: Histories) -> None:
+    """Restore the first home, which is suspended since 81 s, and delete its old disk.
+
+    The snapshot of what was there is READY at 84 s, the new machine at 91 s.
+    """
+    taken = [snapshot(82 + n, FIRST, status, "1" * 12) for n, status in enumerate(_STORED)]
+    asked = request(
+        82, "POST", f"/workspaces/{FIRST}/restore", 202, under_way(FIRST, "RESTORE", 82)
+    )
+    told = {"id": FIRST, "status": "READY", "error": None, "operation": None}
+    histories.requests[3:4] = [
+        asked, request(93, "GET", f"/workspaces/{FIRST}/status", 200, told)
+    ]  # fmt: skip
+    histories.contents.extend([*taken, home(87, f"{FIRST}-2", id="new"), home(95, FIRST, "GONE")])
+    histories.states.extend(
+        [
+            machine(FIRST, 86, "GONE"),
+            machine(FIRST, 88, "RUNNING", number="3") | {"disks": [f"home-{FIRST}-2"]},
+        ]
+    )
+    histories.reports.append(report(91, "ready", FIRST))
+    histories.calls.extend(
+        [call(85, "instances.delete", FIRST), call(94, "disks.delete", FIRST)]
+    )  # fmt: skip
+
+
+def test_a_restored_home_is_another_disk(histories: Histories) -> None:
+    """The old one goes when the new machine is ready, since a snapshot has all that was on it."""
+    restore_first(histories)
+    assert histories.violations() == []
+
+
+def let_the_snapshot_go(histories: Histories, *, by: str) -> None:
+    """Delete the snapshot of the old home, then the disk; ``by`` is the Hub's request id."""
+    gone = snapshot(92, FIRST, "DELETING", "1" * 12)
+    histories.contents.insert(-1, gone)
+    about = {"instance": None, "disk": None, "snapshot": gone["name"], "requestId": by}
+    histories.calls.append({**call(92, "snapshots.delete", FIRST), **about})
+
+
+def test_an_old_home_whose_snapshot_the_hub_has_deleted_may_go(histories: Histories) -> None:
+    """A person has asked for that, or other snapshots needed the room."""
+    restore_first(histories)
+    let_the_snapshot_go(histories, by="r")
+    assert histories.violations() == []
+
+
+def back_to_the_old_home(histories: Histories) -> None:
+    """Let the machine be ready on the old home before that is deleted."""
+    histories.states[-1]["disks"] = [f"home-{FIRST}"]
+
+
+def started_meanwhile(histories: Histories) -> None:
+    """Start the old machine between the snapshot and its deletion."""
+    histories.states[-2:-2] = [
+        machine(FIRST, 84.2, "RUNNING"),
+        machine(FIRST, 84.4, "TERMINATED"),
+    ]
+
+
+def never_stored(histories: Histories) -> None:
+    """Let the snapshot of the old home fail."""
+    next(each for each in histories.contents if each["time"] == at(84))["status"] = "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "complaint"),
+    [
+        (never_stored, f"{FIRST}'s home was nowhere at {at(95)}, without home-{FIRST}"),
+        (started_meanwhile, f"{FIRST}'s home was nowhere at {at(95)}, without home-{FIRST}"),
+        (
+            lambda histories: let_the_snapshot_go(histories, by=""),
+            f"{FIRST}'s home was nowhere at {at(95)}, without home-{FIRST}",
+        ),
+        (
+            lambda histories: histories.contents.append(home(96, f"{FIRST}-2", "GONE", id="new")),
+            f"{FIRST}'s home was nowhere at {at(96)}, without home-{FIRST}-2",
+        ),
+        (
+            lambda histories: histories.calls.append(call(96, "disks.delete", FIRST, "-2")),
+            f"{FIRST}'s home was deleted at {NOON + timedelta(seconds=96)}",
+        ),
+        (back_to_the_old_home, f"{FIRST}'s home was deleted at {NOON + timedelta(seconds=94)}"),
+        (
+            lambda histories: histories.requests.pop(3),
+            f"{FIRST}'s home was deleted at {NOON + timedelta(seconds=94)}",
+        ),
+        (
+            lambda histories: histories.requests.pop(3),
+            f"{FIRST}'s machine was deleted at {NOON + timedelta(seconds=85)}",
+        ),
+    ],
+)
+def test_the_observer_finds_what_goes_wrong_with_a_restored_home(
+    histories: Histories, breaks: Break, complaint: str
+) -> None:
+    """The old home is deleted without its copy, the new one without a request, or for nothing."""
+    restore_first(histories)
+    breaks(histories)
+    assert any(complaint in each for each in histories.violations()), histories.violations()
 
 
 def fork_first(histories: Histories, *, ready: bool) -> None:

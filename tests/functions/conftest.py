@@ -162,6 +162,11 @@ class Functions:
         path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
         return self.call("delete_snapshot", path, **options)
 
+    def restore(self, workspace_id: str, snapshot_id: str, **options: Any) -> TestResponse:
+        """Restore a home from a snapshot."""
+        path, body = f"/workspaces/{workspace_id}/restore", {"snapshot_id": snapshot_id}
+        return self.call("restore_workspace", path, body, **options)
+
     def fork(self, snapshot_id: str, name: str = "fork", **options: Any) -> TestResponse:
         """Create a workspace from a snapshot."""
         return self.create({"name": name, "from": {"snapshot_id": snapshot_id}}, **options)

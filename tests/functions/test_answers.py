@@ -69,6 +69,7 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "snapshot": hub.snapshot(workspace.id),
         "snapshots": hub.snapshots(workspace.id),
         "delete snapshot": hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
+        "restore": hub.restore(workspace.id, str(uuid.uuid4())),
         "delete": hub.delete(workspace.id),
         "me": hub.me(),
         "health": hub.call("describe_api", "/health"),
@@ -1125,6 +1126,7 @@ def test_an_unavailable_database_is_503_with_retry_after(
         lambda: hub.create({"name": "one"}),
         hub.list_workspaces,
         lambda: hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
+        lambda: hub.restore(workspace.id, str(uuid.uuid4())),
         lambda: hub.fork(str(uuid.uuid4())),
     )
     verbs = [

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from shared.domain.workspace import Workspace
 from shared.entry.description import description
+from tests.fakes.records import a_snapshot
 from tests.functions.conftest import Functions
 
 IDLE = timedelta(minutes=61)
@@ -92,6 +93,18 @@ STATES = (
 
 # ---- the requests ----
 
+NOTHING = "8f0a4a51-9f6e-4f43-a0b7-54b1d1a7f3c2"  # the id of no snapshot
+
+
+def snapshot_of(hub: Functions, workspace_id: str) -> str:
+    """Return the id of a READY snapshot of the workspace, which is made if there is none."""
+    store = hub.world.store
+    if not store.snapshots:
+        store.put_snapshots(a_snapshot(store.workspaces[workspace_id]))
+    [snapshot_id] = store.snapshots
+    return snapshot_id
+
+
 Ask = Callable[..., TestResponse]
 KNOWN = {"Idempotency-Key": "known"}
 REQUESTS: dict[str, Callable[[Functions, str], Ask]] = {
@@ -114,6 +127,10 @@ REQUESTS: dict[str, Callable[[Functions, str], Ask]] = {
     "stop, wrong": lambda hub, its_id: (
         lambda **more: hub.call("stop_workspace", f"/workspaces/{its_id}/stop", {"x": 1}, **more)
     ),
+    "restore": lambda hub, its_id: (
+        lambda **more: hub.restore(its_id, snapshot_of(hub, its_id), **more)
+    ),
+    "restore, unknown": lambda hub, its_id: lambda **more: hub.restore(its_id, NOTHING, **more),
     "delete": lambda hub, its_id: lambda **more: hub.delete(its_id, **more),
     "delete, unknown": lambda hub, _: lambda **more: hub.delete("nothing", **more),
 }
@@ -222,6 +239,12 @@ IN_THE_BODY: dict[str, Callable[..., TestResponse]] = {
     "start": lambda hub, its_id, body, **more: hub.start(its_id, body, **more),
     "stop": lambda hub, its_id, body, **more: hub.call(
         "stop_workspace", f"/workspaces/{its_id}/stop", body, **more
+    ),
+    "restore": lambda hub, its_id, body, **more: hub.call(
+        "restore_workspace",
+        f"/workspaces/{its_id}/restore",
+        {"snapshot_id": snapshot_of(hub, its_id), **body},
+        **more,
     ),
     "delete": lambda hub, its_id, body, **more: hub.call(
         "delete_workspace", f"/workspaces/{its_id}/delete", body, method="POST", **more

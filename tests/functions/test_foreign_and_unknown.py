@@ -97,6 +97,15 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "delete an unknown snapshot": lambda hub, workspace_id: hub.delete_snapshot(
         workspace_id, UNKNOWN, headers=HEADERS
     ),
+    "restore": lambda hub, workspace_id: hub.restore(
+        workspace_id, BOBS_SNAPSHOT.id, headers=HEADERS
+    ),
+    "restore as administrator": lambda hub, workspace_id: hub.restore(
+        workspace_id, BOBS_SNAPSHOT.id, headers=HEADERS, token="grace"
+    ),
+    "dry run of a restore": lambda hub, workspace_id: hub.restore(
+        workspace_id, BOBS_SNAPSHOT.id, headers=HEADERS, query_string="dry_run=true"
+    ),
     "ready": _reports("ready"),
     "heartbeat": _reports("heartbeat"),
     "failed": _reports("failed"),
@@ -218,20 +227,29 @@ def test_a_foreign_and_an_unknown_snapshot_get_the_same_at_the_same_cost(
     assert not [each for each in hub.world.store.workspaces.values() if each.owner_id != "bob"]
 
 
-@pytest.mark.parametrize("token", ["alice", "grace"])
-def test_another_workspaces_snapshot_is_as_an_unknown_one(hub: Functions, token: str) -> None:
-    """The path names both; a snapshot of one's own other workspace is not found there either."""
+@pytest.mark.parametrize(
+    ("verb", "token"),
+    [
+        (Functions.delete_snapshot, "alice"),
+        (Functions.delete_snapshot, "grace"),
+        (Functions.restore, "alice"),
+    ],
+)
+def test_another_workspaces_snapshot_is_as_an_unknown_one(
+    hub: Functions, verb: Callable[..., TestResponse], token: str
+) -> None:
+    """A snapshot of one's own other workspace is not found there either."""
     mine, other = a_workspace(), a_workspace(name="two")
     of_other = a_snapshot(other)
     hub.world.store.put(mine, other, FOREIGN["READY"])
     hub.world.store.put_snapshots(of_other, BOBS_SNAPSHOT)
 
-    def delete(hub: Functions, snapshot_id: str) -> TestResponse:
-        return hub.delete_snapshot(mine.id, snapshot_id, headers=HEADERS, token=token)
+    def ask(hub: Functions, snapshot_id: str) -> TestResponse:
+        return verb(hub, mine.id, snapshot_id, headers=HEADERS, token=token)
 
-    unknown = outcome_of(hub, delete, [UNKNOWN] * 2)
+    unknown = outcome_of(hub, ask, [UNKNOWN] * 2)
 
     assert {status for status, _, _ in unknown.answers} == {404}
     for snapshot in (of_other, BOBS_SNAPSHOT):
-        assert outcome_of(hub, delete, [snapshot.id] * 2) == unknown
+        assert outcome_of(hub, ask, [snapshot.id] * 2) == unknown
     assert set(hub.world.store.snapshots.values()) == {of_other, BOBS_SNAPSHOT}

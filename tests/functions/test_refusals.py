@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
-from tests.endpoints import MACHINES, PEOPLE, paths_for
+from tests.endpoints import MACHINES, NO_SNAPSHOT, PEOPLE, paths_for
 from tests.fakes.records import a_workspace
 from tests.functions.conftest import CATALOGUE, Functions, a_machine_named, client_of
 
@@ -21,7 +21,10 @@ SOME_ID = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
 FOR_PEOPLE = paths_for(PEOPLE, SOME_ID)
 FOR_ONE_WORKSPACE = [name for name in FOR_PEOPLE if SOME_ID in FOR_PEOPLE[name]]
 # The bodies without which a request is refused for its body.
-NEEDED = {"keep_workspace_awake": {"until": None}}
+NEEDED = {
+    "keep_workspace_awake": {"until": None},
+    "restore_workspace": {"snapshot_id": NO_SNAPSHOT},
+}
 HTTP = FOR_PEOPLE | paths_for(MACHINES, SOME_ID)
 WITH_BODY = [name for name in HTTP if CATALOGUE[name].routes[0].method == "POST"]
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
@@ -517,6 +520,27 @@ def test_wrong_fields_of_a_snapshot_are_400(
 ) -> None:
     """A name is as a workspace's. There is no dry run, and none is taken for one."""
     assert set(wrong_fields(hub.snapshot(SOME_ID, body))) == fields
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, {"snapshot_id"}),
+        ({"snapshot_id": None}, {"snapshot_id"}),
+        ({"snapshot_id": "before-upgrade"}, {"snapshot_id"}),
+        ({"snapshotId": SOME_ID.upper()}, {"snapshotId"}),
+        ({"snapshot_id": [SOME_ID]}, {"snapshot_id"}),
+        ({"snapshot_id": SOME_ID, "snapshotId": SOME_ID}, {"snapshotId"}),
+        ({"snapshot_id": SOME_ID, "rebuild": True}, {"rebuild"}),
+        ({"from": SOME_ID, "dry_run": "yes"}, {"from", "dry_run", "snapshot_id"}),
+    ],
+)
+def test_wrong_fields_of_a_restore_are_400(
+    hub: Functions, body: dict[str, Any], fields: set[str]
+) -> None:
+    """It needs the id of a snapshot; a name is the clients' to resolve."""
+    answer = hub.call("restore_workspace", HTTP["restore_workspace"], body)
+    assert set(wrong_fields(answer)) == fields
 
 
 @pytest.mark.parametrize("name", ["create_snapshot", "list_snapshots", "delete_snapshot"])

@@ -48,6 +48,7 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
         "outlook",
         "keep_awake",
         "snapshots",
+        "restore",
     }
 
 

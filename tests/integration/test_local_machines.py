@@ -587,6 +587,38 @@ def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
         machine.act("end")
 
 
+def test_a_restored_home_is_on_a_disk_beside_the_old_one(
+    cloud: MachineCloud, alice: Person, bob: Person
+) -> None:
+    """The next machine has what was in the snapshot; the old disk has what was written since.
+
+    A ``~/.keep-awake`` stays, since it is the same workspace's. Another person's home stays theirs.
+    """
+    hers, his = EnteredMachine(cloud, [alice.key]), EnteredMachine(cloud, [bob.key])
+    bob.ssh(his, "echo his >note")
+    alice.ssh(hers, "echo before >note; touch ~/.keep-awake")
+    cloud.call("capture", hers.disk, "earlier")
+    alice.ssh(hers, "echo after >note; echo more >new")
+    old, hers.disk = hers.disk, f"{hers.disk}-2"
+    hers.act("end")
+    cloud.call("capture", old, "last")
+    cloud.call("forget", hers.name)
+    cloud.call("restore", "earlier", hers.disk)
+    hers.boot([alice.key])
+
+    assert alice.ssh(hers, "cat note; ls new; ls ~/.keep-awake").stdout.startswith("before\n/")
+    alice.ssh(hers, "echo restored >note")
+    cloud.call("delete_disk", old)
+    cloud.call("restore", "last", old)
+    back = EnteredMachine(cloud, [alice.key], old)
+    assert alice.ssh(back, "cat note new").stdout == "after\nmore\n"
+    assert alice.ssh(hers, "cat note").stdout == "restored\n"
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+    assert [bob.ssh(each, "true").returncode for each in (hers, back)] == [255, 255]
+    for machine in (hers, his, back):
+        machine.act("end")
+
+
 def test_snapshots_end_with_a_killed_cloud(alice: Person) -> None:
     """Nothing that somebody has written is left on the disk of whoever runs it."""
     with machine_cloud() as cloud:

@@ -40,8 +40,11 @@ NEEDED_STATE = {
     "start_workspace": "SUSPENDED",
     "create_snapshot": "READY",
     "delete_snapshot": "READY",
+    "restore_workspace": "READY",
     "delete_workspace": None,
 }
+
+NEED_A_SNAPSHOT = {"delete_snapshot", "restore_workspace"}
 
 ROWS = permissions()
 
@@ -79,7 +82,7 @@ class Team:
             *(
                 str(workspace["id"])
                 for key, workspace in self._spare.items()
-                if key[0] == "delete_snapshot"
+                if key[0] in NEED_A_SNAPSHOT
             ),
         )
         for workspace_id in to_suspend:
@@ -149,18 +152,21 @@ class Team:
         function = CATALOGUE[row["function"]]
         method, path, *source = row["request"].split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
-        path = path.format(
-            workspace_id=workspace["id"],
-            gone_id=self.gone,
-            owner_id=workspace["owner_id"],
-            snapshot_id=self._snapshots.get(str(workspace["id"])),
-            other_snapshot_id=self._snapshots[self.kept],
-            name="google-sign-in",
-        )
+        known = {
+            "workspace_id": workspace["id"],
+            "gone_id": self.gone,
+            "owner_id": workspace["owner_id"],
+            "snapshot_id": self._snapshots.get(str(workspace["id"])),
+            "other_snapshot_id": self._snapshots[self.kept],
+            "name": "google-sign-in",
+        }
+        path = path.format(**known)
         caller = ApiClient(self.cloud.function_url(function.name), self.token(column, function))
-        if source:
-            snapshot = {"snapshot_id": self._snapshots[self.kept]}
-            body = {"name": f"from-{column.replace(' ', '-')}", "from": snapshot}
+        if source or function.name == "restore_workspace":
+            named = source[-1] if source else "{snapshot_id}"
+            snapshot = {"snapshot_id": named.format(**known)}
+            fork = {"name": f"from-{column.replace(' ', '-')}", "from": snapshot}
+            body = fork if function.name == "create_workspace" else snapshot
             return caller.request(method, path, json=body)
         return caller.request(method, path, **self._body(function, column))
 
@@ -202,8 +208,8 @@ def team() -> Iterator[Team]:
         schedule_seconds=0,
         overrides={
             "HUB_ALLOWED_EMAILS": f"{OWNER},{ANOTHER},{NEW_PERSON}",
-            "HUB_WORKSPACES_PER_OWNER": "20",
-            "HUB_RUNNING_PER_OWNER": "20",
+            "HUB_WORKSPACES_PER_OWNER": "30",
+            "HUB_RUNNING_PER_OWNER": "30",
             "HUB_CHANGES_PER_MINUTE": "1000",
         },
     )

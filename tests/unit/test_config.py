@@ -158,6 +158,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_STOP_DEADLINE_SECONDS": "13",
             "HUB_DELETE_DEADLINE_SECONDS": "14",
             "HUB_SNAPSHOT_DEADLINE_SECONDS": "15",
+            "HUB_RESTORE_DEADLINE_SECONDS": "16",
             "HUB_USUAL_SECONDS": "insert=5, boot=2.5",
             "HUB_LOOK_MIN_SECONDS": "0.1",
             "HUB_LOOK_MAX_SECONDS": "2",
@@ -177,9 +178,9 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     deadlines = policy.deadlines
     times = [
         *(deadlines.create, deadlines.start, deadlines.stop, deadlines.delete),
-        deadlines.snapshot,
+        *(deadlines.snapshot, deadlines.restore),
     ]
-    assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15]
+    assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15, 16]
     assert (policy.snapshots_per_workspace, policy.snapshot_pause) == (0, timedelta(0))
     assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))

@@ -25,7 +25,7 @@ from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.course import Lost
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event, hub_events
-from shared.domain.forks import check_unused
+from shared.domain.forks import check_unused, restorable
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
@@ -53,6 +53,7 @@ from shared.entry.bodies import (
     read_new_workspace,
     read_page_query,
     read_report,
+    read_restore,
     read_stop,
 )
 from shared.entry.description import description
@@ -337,7 +338,8 @@ def test_every_operation_has_the_common_refusals(name: str, operation: Mapping[s
 
 
 @pytest.mark.parametrize(
-    "operation_id", ["create_workspace", "start_workspace", "connect_workspace"]
+    "operation_id",
+    ["create_workspace", "start_workspace", "connect_workspace", "restore_workspace"],
 )
 def test_an_operation_that_needs_a_running_machine_has_a_quota(operation_id: str) -> None:
     """A create and a start are refused alike at the limit of running workspaces."""
@@ -558,6 +560,15 @@ def ask_for_a_snapshot(workspace: Workspace, kept: int = 0) -> Workspace:
     return workspace_of(change.workspace if change else None)
 
 
+def ask_for_a_restore(state: str, kept: int = 0) -> Workspace:
+    """Ask to restore a home from a snapshot; there are others, if so many are kept."""
+    source = restorable(OPERATION, SNAPSHOTS[state], UUID, ACTOR)
+    known = [replace(source, id=str(number)) for number in range(kept)]
+    new = lifecycle.NewOperation(OPERATION, ACTOR, NOW)
+    change = lifecycle.restore(with_a_home(), new, source, KnownSnapshots(known), POLICY)
+    return workspace_of(change.workspace if change else None)
+
+
 def with_a_home() -> Workspace:
     """Return a workspace of which a snapshot can be taken."""
     return replace(ready_workspace(), home_disk=HomeDisk(f"home-{UUID}", "us-west1-a"))
@@ -578,6 +589,8 @@ def delete_a_fork_s_source() -> None:
         ),
         ("SnapshotRefused", lambda: ask_for_a_snapshot(new_settled_workspace())),
         ("SnapshotInUse", delete_a_fork_s_source),
+        ("RestoreQuota", lambda: ask_for_a_restore("ready", POLICY.snapshots_per_workspace)),
+        ("RestoreRefused", lambda: ask_for_a_restore("uploading")),
     ],
 )
 def test_the_example_of_a_snapshot_s_refusal_is_what_the_hub_says(
@@ -595,15 +608,25 @@ def new_settled_workspace() -> Workspace:
     return failed_workspace(OperationKind.CREATE)
 
 
-def test_the_example_of_a_snapshot_under_way_says_what_the_hub_expects() -> None:
-    """Its outlook is the deadline, in the Hub's words."""
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("snapshots", lambda: ask_for_a_snapshot(with_a_home())),
+        ("restore", lambda: ask_for_a_restore("ready")),
+    ],
+)
+def test_the_example_of_an_operation_on_snapshots_says_what_the_hub_expects(
+    path: str, asked: Callable[[], Workspace]
+) -> None:
+    """Its outlook is the deadline, in the Hub's words; the Hub's answer fits the schema."""
     [answer] = [
         media
         for where, media in contents()
-        if where == "POST /workspaces/{workspace_id}/snapshots 202"
+        if where == f"POST /workspaces/{{workspace_id}}/{path} 202"
     ]
-    [example] = answer["example"]["outlook"]
-    [expected] = workspace_json(ask_for_a_snapshot(with_a_home()), POLICY)["outlook"]
+    told = workspace_json(asked(), POLICY)
+    assert_fits(answer["schema"], told)
+    [example], [expected] = answer["example"]["outlook"], told["outlook"]
     words = ("kind", "since", "what", "why", "unless")
     assert [example[each] for each in words] == [expected[each] for each in words]
 
@@ -688,6 +711,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewMachine": lambda request: read_new_machine(request, POLICY),
     "NewConnection": read_new_connection,
     "NewSnapshot": read_new_snapshot,
+    "NewRestore": read_restore,
     "KeepAwake": read_kept_awake,
     "OnlyDryRun": read_stop,
     "Report": lambda request: read_report(request, MACHINE),
@@ -718,7 +742,7 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
     "within",
     [
         *("NewWorkspace", "NewMachine", "NewConnection", "NewSnapshot", "KeepAwake", "OnlyDryRun"),
-        *("Report", "NewMetadata", "NewFrom"),
+        *("NewRestore", "Report", "NewMetadata", "NewFrom"),
     ],
 )
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:

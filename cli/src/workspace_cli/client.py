@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -307,6 +307,19 @@ class HubClient:
         """
         path = f"{_snapshots(workspace_id)}/{quote(snapshot_id, safe='')}"
         return self.send(Request("DELETE", path)).value
+
+    def restore(self, workspace_id: str, snapshot_id: str, *, dry_run: bool = False) -> Any:
+        """Ask that a workspace's home be again what a snapshot has; the answer is the workspace.
+
+        It is not repeated if the answer is lost: the home may have been restored by then, and
+        another request would end what has begun to run since.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        body = {"snapshot_id": snapshot_id}
+        request = _change(workspace_id, "/restore", body, dry_run=dry_run)
+        return self.send(replace(request, repeatable=dry_run)).value
 
     def close(self) -> None:
         """Close the connections."""

@@ -28,6 +28,7 @@ _WOULD = {
     ("begin", "CREATE"): "would be made",
     ("begin", "START"): "would be started",
     ("begin", "STOP"): "would be put to sleep",
+    ("begin", "RESTORE"): "would have its home restored",
     ("begin", "DELETE"): "would be deleted",
     ("confirm", "STOP"): "goes to sleep already; then that would be your own request",
     ("confirm", "DELETE"): "is being deleted already; then that would be your own request",
@@ -91,6 +92,19 @@ def show_each(
         raise errors[0]
 
 
+def losses(value: Any) -> list[tuple[str, str]]:
+    """Return what a request would lose, and why, of the dry run that a Hub answers.
+
+    Raises:
+        NotUnderstoodError: it is no dry run.
+    """
+    listed = [_object(each) for each in _list(_understood(value).get("loses"))]
+    return [
+        (one_line(each.get("what") or "", 40).replace("_", " "), one_line(each.get("why") or ""))
+        for each in listed
+    ]
+
+
 def _understood(value: Any) -> Mapping[str, Any]:
     """Return a dry run.
 
@@ -110,11 +124,10 @@ def _lines(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield name, _WOULD.get((decision, kind)) or f"{decision} {kind}".strip()
     if steps := words.steps([one_line(each, 40) for each in _list(value.get("steps"))]):
         yield "steps", ", ".join(steps)
-    losses = [_object(each) for each in _list(value.get("loses"))]
-    for nth, loss in enumerate(losses):
-        what = one_line(loss.get("what") or "", 40).replace("_", " ")
-        yield "" if nth else "loses", f"{what}: {one_line(loss.get('why') or '')}"
-    if not losses:
+    lost = losses(value)
+    for nth, (what, why) in enumerate(lost):
+        yield "" if nth else "loses", f"{what}: {why}"
+    if not lost:
         yield "loses", "nothing"
     yield "then", _quota(_object(value.get("quota")))
     yield "machine", _cost(_object(value.get("cost")))

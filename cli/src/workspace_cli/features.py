@@ -12,24 +12,30 @@ if TYPE_CHECKING:
     from workspace_cli.app import App
 
 SNAPSHOTS = "snapshots"
+RESTORE = "restore"
 UPGRADE_HUB = "ask whoever runs this Hub to upgrade it"
+# What is said of a Hub without a feature.
+_LACKS = {
+    SNAPSHOTS: "has no snapshots",
+    RESTORE: "cannot restore a home",
+}
 
 
 @contextlib.contextmanager
-def snapshots(app: App) -> Iterator[None]:
-    """Do in here what needs a Hub with snapshots. A Hub without them is asked for nothing else.
+def needed(app: App, feature: str) -> Iterator[None]:
+    """Do in here what needs a Hub with a feature. A Hub without it is asked for nothing else.
 
     Raises:
-        RefusedError: the Hub has no snapshots, or was rolled back meanwhile.
+        RefusedError: the Hub does not have it, or was rolled back meanwhile.
     """
-    address = app.client().hub.address
-    if SNAPSHOTS not in app.client().features():
-        raise RefusedError(f"{address} has no snapshots: so it was not asked", hint=UPGRADE_HUB)
+    address, lacks = app.client().hub.address, _LACKS[feature]
+    if feature not in app.client().features():
+        raise RefusedError(f"{address} {lacks}: so it was not asked", hint=UPGRADE_HUB)
     try:
         yield
     except PathUnknownError as error:
         raise RefusedError(
-            f"{address} has no snapshots: it refused, and did nothing",
+            f"{address} {lacks}: it refused, and did nothing",
             hint=UPGRADE_HUB,
             request_id=error.request_id,
         ) from None

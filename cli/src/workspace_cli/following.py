@@ -18,13 +18,13 @@ from workspace_cli.errors import (
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import NAME, Workspace, workspace_of
+from workspace_cli.workspaces import NAME, RESTORES, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
 
 _T = TypeVar("_T")
-DEFAULT_SECONDS = 1800  # longer than any operation of a Hub may take
+DEFAULT_SECONDS = 5400  # longer than any operation of a Hub may take, with its clean-up
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
@@ -250,12 +250,18 @@ class _Followed:
             self._progress.show(words.doing(workspace.operation))
         if workspace is None:
             self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
-        elif workspace.is_settled and workspace.status == wanted:
+        elif workspace.is_settled and workspace.status == wanted and not self._is_not_restored():
             said, more = words.result(workspace, self._client.now())
             self._end(well=True, said=said, more=more)
         elif workspace.is_settled and not _may_come(workspace, wanted):
             self._end(well=False, said=_why_not(workspace), more="")
         return self._ended
+
+    def _is_not_restored(self) -> bool:
+        """Whether a RESTORE that was under way has failed: that may leave the workspace READY."""
+        asked, now = self._as_asked.operation, self.workspace
+        restored = asked is not None and asked.kind == RESTORES
+        return restored and now is not None and now.is_not_restored
 
     def end_late(self) -> None:
         """End with the error that it did not happen in time."""
@@ -296,6 +302,8 @@ def _why_not(workspace: Workspace) -> str:
     said = f"{workspace.name} is {words.status(workspace)}"
     if workspace.failure is None:
         return f"{said}, and nothing changes that by itself"
+    if workspace.is_not_restored:
+        return f"{said}, and its home is not restored: {workspace.failure.reason}"
     return f"{said}: {workspace.failure.reason}"
 
 

@@ -38,6 +38,7 @@ _SECTIONS = {
         "snapshot",
         "snapshots",
         "fork",
+        "restore",
         "rm",
         "wait",
         "events",

@@ -33,9 +33,16 @@ _OPTIONS_OF = {
     "start": {"name": "--name"},
     "snapshots": {"name": "--name"},
     "fork": {"name": "NEW", "from": "--snapshot", "from.snapshot_id": "--snapshot"},
+    "restore": {"snapshot_id": "SNAPSHOT"},
 }
+_DELETE_SNAPSHOT = f"workspace snapshots {NAME} --delete SNAPSHOT"
 _HINTS_OF = {
-    "snapshots": {"QUOTA_EXCEEDED": f"delete one: workspace snapshots {NAME} --delete SNAPSHOT"}
+    "snapshots": {"QUOTA_EXCEEDED": f"delete one: {_DELETE_SNAPSHOT}"},
+    "restore": {
+        "QUOTA_EXCEEDED": f"delete a snapshot, or stop another workspace: {_DELETE_SNAPSHOT}",
+        "NAME_TAKEN": "start it by its id, under another name: workspace start ID --name OTHER",
+        "SNAPSHOT_NOT_READY": f"to see when it is: workspace snapshots {NAME}",
+    },
 }
 _MOST_FIELDS = 20
 _HINTS = {
@@ -48,7 +55,7 @@ _HINTS = {
     "TOO_MANY_REQUESTS": "try again later",
     "UNAVAILABLE": "nothing is half done: try again",
     "NO_HOME": "it has a home once it has been ready",
-    "SNAPSHOT_IN_USE": "wait until the workspace that is made from it is ready",
+    "SNAPSHOT_IN_USE": "wait until the workspace whose home is made from it is ready",
     "INTERNAL": "try again; if it stays, give whoever runs the Hub the request's id",
 }
 

@@ -35,13 +35,15 @@ SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such a
 _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 MOST_NAMED = 5  # in a message
 TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
+RESTORES = "RESTORE"  # another one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """The change that is under way.
 
-    ``zones_tried`` are those without capacity; a SNAPSHOT may have a ``snapshot_name``.
+    ``zones_tried`` are those without capacity. A SNAPSHOT may have a ``snapshot_name``, and a
+    RESTORE has the ``snapshot_id`` of what it makes the home from.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Operation:
     requested_at: datetime | None
     zones_tried: tuple[str, ...]
     snapshot_name: str | None
+    snapshot_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,11 @@ class Workspace:
         """Why its last snapshot was not taken: it goes on as it was. None if nothing failed."""
         is_of_snapshot = self.error is not None and self.error.operation_kind == TAKES_SNAPSHOT
         return self.error if is_of_snapshot and self.status != "ERROR" else None
+
+    @property
+    def is_not_restored(self) -> bool:
+        """Whether its last operation is a RESTORE that failed: its home is what it was."""
+        return self.error is not None and self.error.operation_kind == RESTORES
 
     @property
     def is_settled(self) -> bool:
@@ -274,7 +282,7 @@ def _not_found(name: str, there: list[Workspace]) -> WorkspaceNotFoundError:
 def _operation_of(value: Any) -> Operation | None:
     if not isinstance(value, dict):
         return None
-    tried = value.get("zones_tried")
+    tried, source = value.get("zones_tried"), value.get("snapshot_id")
     return Operation(
         id=text_of(value, "id") or "",
         kind=text_of(value, "kind") or "",
@@ -284,6 +292,7 @@ def _operation_of(value: Any) -> Operation | None:
         if isinstance(tried, list)
         else (),
         snapshot_name=text_of(value, "snapshot_name", 64),
+        snapshot_id=source if isinstance(source, str) and ID.fullmatch(source) else None,
     )
 
 

@@ -28,6 +28,7 @@ from localcloud.services.compute.resources import (
     Instance,
     Json,
     Operation,
+    last_part,
     timestamp,
 )
 
@@ -315,6 +316,7 @@ class Lifecycle:
                 "id": instance.id,
                 "zone": instance.zone,
                 "labels": dict(instance.resource.get("labels", {})),
+                "disks": [last_part(attached["source"]) for attached in instance.disks],
                 "status": status,
             }
         )

@@ -24,7 +24,7 @@ from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.steps.stopping import can_be_used
 from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
-_ON = {ObservedState.BOOTING, ObservedState.RUNNING}
+_WAS_ON = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
 _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 
 
@@ -44,12 +44,12 @@ def delete_machine(step: Step) -> Decision:
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
-    if restores and observed_state(step.inputs.instance) in _ON:
-        return _leave_started(step)
+    if restores and observed_state(step.inputs.instance) in _WAS_ON:
+        return leave_started(step)
     return DELETE(step)
 
 
-def _leave_started(step: Step) -> Updated:
+def leave_started(step: Step) -> Updated:
     """Fail because somebody has started the machine since the snapshot of its home was taken."""
     message = (
         "The machine was started outside the Hub while its home was to be restored, so what is "

@@ -129,6 +129,8 @@ def _end_restore_failed(step: Step, problem: Problem) -> Updated:
         asleep = observed is ObservedState.ABSENT and was.status is Status.SUSPENDED
         status = Status.SUSPENDED if asleep else Status.ERROR
     back = replace(step, workspace=with_former_home(step.record))
+    if step.inputs.home_is_foreign:  # it was never a home of this workspace
+        back = replace(back, workspace=replace(back.workspace, old_homes=was.old_homes))
     ended = back.finish(status, "RestoreFailed", problem)
     ended = recording(
         ended,

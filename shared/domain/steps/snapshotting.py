@@ -22,6 +22,7 @@ from shared.domain.snapshots import (
     source_of,
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
+from shared.domain.steps.deleting import leave_started
 from shared.domain.steps.failing import (
     UPLOAD_PATIENCE,
     WAY_OUT,
@@ -160,16 +161,29 @@ def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
 
 
 def go_on_stored(step: Step) -> Updated:
-    """Go on: what was in the home is in a READY snapshot.
+    """Go on: what was in the home is in a READY snapshot, unless a machine has run since.
 
     A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
     """
     operation = step.operation
     if operation.kind is not OperationKind.DELETE:
+        if _has_run_since(step):
+            return leave_started(step)
         return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
     anew = step.now + step.policy.deadlines.of(operation.kind)
     deleting = replace(step, operation=replace(operation, deadline_at=anew))
     return deleting.enter(Phase.DELETE_DISK, "LastCopyStored")
+
+
+def _has_run_since(step: Step) -> bool:
+    """Say whether the machine has been started since the snapshot was taken, and is off again.
+
+    Both times are Compute's. One that still runs is seen before it is deleted (``deleting``).
+    """
+    instance, snapshot = step.inputs.instance, step.inputs.snapshot
+    if instance is None or instance.off_since is None or snapshot is None:
+        return False
+    return instance.off_since > snapshot.created_at
 
 
 def _go_on_without_home(step: Step) -> Updated:

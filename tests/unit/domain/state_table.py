@@ -9,7 +9,7 @@ from shared.domain.changes import Change, Forgotten
 from shared.domain.drift import ObservedState
 from shared.domain.instance import InstanceState, SnapshotStatus
 from shared.domain.steps import Call, PlainMove, StepInput
-from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.domain.workspace import HomeSource, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
     A_PROBLEM,
     NOW,
@@ -35,14 +35,12 @@ TOO_OLD = timedelta(days=31)
 _NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
 _DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 _STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
+_TAKING = (Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT)
+_REPLACING = (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 
 # The phases of each kind of operation, in order; "failed" means that it only cleans up.
 PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
-    "CREATE": (
-        OperationKind.CREATE,
-        False,
-        (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT),
-    ),
+    "CREATE": (OperationKind.CREATE, False, _REPLACING),
     "CREATE, failed": (OperationKind.CREATE, True, _DELETING),
     "START": (
         OperationKind.START,
@@ -57,7 +55,17 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
     "START, failed": (OperationKind.START, True, _STOPPING),
     "STOP": (OperationKind.STOP, False, (Phase.SUSPEND, Phase.AWAIT_SUSPENDED, *_STOPPING)),
     "DELETE": (OperationKind.DELETE, False, (*_DELETING, Phase.FORGET)),
-    "SNAPSHOT": (OperationKind.SNAPSHOT, False, (Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT)),
+    "SNAPSHOT": (OperationKind.SNAPSHOT, False, _TAKING),
+    "RESTORE": (
+        OperationKind.RESTORE,
+        False,
+        (
+            *(*_STOPPING, *_TAKING, Phase.AWAIT_STORED),
+            *(Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT),
+        ),
+    ),
+    "RESTORE, switched": (OperationKind.RESTORE, False, _REPLACING),
+    "RESTORE, failed": (OperationKind.RESTORE, True, _DELETING),
 }
 
 
@@ -70,21 +78,47 @@ def situation(
     workspace = a_workspace(status, operation)
     if kind is OperationKind.START and phase in steps.DISK_TABLE:
         workspace = replace(workspace, home_disk=None)  # only then is there a disk to delete
+    if kind is OperationKind.RESTORE:
+        workspace = _restoring(workspace, switched=failed or phase in _REPLACING)
     return replace(workspace, ready_generation=workspace.generation if memory_is_ready else None)
+
+
+def _restoring(workspace: Workspace, *, switched: bool) -> Workspace:
+    """Return a workspace whose home is restored; ``switched``: the new home is recorded."""
+    assert workspace.operation is not None
+    name = workspace.disk_name
+    source = HomeSource("a-snapshot", "the-snapshot", 50, name)
+    operation = replace(workspace.operation, restores=source)
+    if not switched:
+        return replace(workspace, operation=operation)
+    return replace(
+        workspace,
+        status=Status.PROVISIONING,
+        operation=replace(operation, former_home=workspace.home_disk),
+        home_disk=None,
+        home_source=replace(source, new_disk=f"{name}-{workspace.generation}"),
+        machine_running=False,
+    )
 
 
 def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     """Yield each situation that can be observed in the workspace's phase, with its name."""
     assert workspace.operation is not None
     operation, home = workspace.operation, (a_home(workspace),)
-    if operation.kind is OperationKind.SNAPSHOT:
+    if operation.phase in steps.SNAPSHOT_PHASES:
         yield from _snapshot_observations(workspace)
+        return
+    if operation.kind is OperationKind.RESTORE and operation.phase is Phase.INSERT:
+        yield from _observations_before_insert(workspace)
         return
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
     deletes = operation.kind is OperationKind.DELETE
     if operation.phase in steps.DISK_TABLE:
         yield "disk there", StepInput(disk_exists=True)
         yield "disk gone", StepInput()
+        if operation.kind is OperationKind.RESTORE:
+            yield "foreign disk", StepInput(disk_exists=True, home_is_foreign=True)
+            yield "late machine", StepInput(instance=an_instance(workspace), disk_exists=True)
         if deletes and operation.phase is Phase.DELETE_DISK:
             yield (
                 "boot disk there",
@@ -138,16 +172,45 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
 
 
 def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
-    """Yield what can be observed of the snapshot that is taken of a running workspace."""
-    machine = an_instance(workspace)
+    """Yield what can be observed of the snapshot that is taken.
+
+    A SNAPSHOT is shown of a running workspace, and a RESTORE has shut the machine down.
+    """
+    assert workspace.operation is not None
+    restores = workspace.operation.kind is OperationKind.RESTORE
+    machine = an_instance(
+        workspace, InstanceState.TERMINATED if restores else InstanceState.RUNNING
+    )
     seen = StepInput(instance=machine, disk_exists=True)
     yield "absent", seen
     yield "home gone", replace(seen, disk_exists=False)
+    if restores and workspace.operation.phase is Phase.SNAPSHOT:
+        copy = HomeSource("last", "the-last", 50, workspace.disk_name)
+        yield "has a copy", replace(seen, instance=None, has_copy=copy)
     yield "absent, pending", replace(seen, pending=True)
     for status in SnapshotStatus:
         yield status.value.lower(), replace(seen, snapshot=a_disk_snapshot(workspace, status))
     other = a_disk_snapshot(workspace, SnapshotStatus.READY, source_disk="another")
     yield "another disk's", replace(seen, snapshot=other)
+
+
+def _observations_before_insert(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
+    """Yield what a RESTORE can observe before it makes the new home."""
+    assert workspace.home_source is not None
+    source = a_disk_snapshot(
+        workspace, SnapshotStatus.READY, source_disk=workspace.home_source.disk_name
+    )
+    seen = StepInput(source=source)
+    yield "source ready", seen
+    yield "source gone", StepInput()
+    for status in (SnapshotStatus.DELETING, SnapshotStatus.FAILED):
+        yield f"source {status.lower()}", replace(seen, source=replace(source, status=status))
+    yield "another source", replace(seen, source=replace(source, source_disk="another"))
+    yield "disk there", StepInput(disk_exists=True)
+    yield "foreign disk", StepInput(disk_exists=True, home_is_foreign=True)
+    for name, state in STATES.items():
+        if state is not None:
+            yield name.value, StepInput(instance=an_instance(workspace, state), disk_exists=True)
 
 
 def move_in_words(workspace: Workspace, decision: Change | Call) -> str:

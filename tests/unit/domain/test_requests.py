@@ -12,8 +12,18 @@ from shared.domain.changes import Updated
 from shared.domain.errors import OperationUnderWayError
 from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.policy import Policy
-from shared.domain.workspace import Activity, Metadata, OperationKind, Phase, Status, Workspace
-from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operation
+from shared.domain.snapshot_room import KnownSnapshots
+from shared.domain.snapshots import source_of
+from shared.domain.workspace import (
+    Activity,
+    Metadata,
+    OldHome,
+    OperationKind,
+    Phase,
+    Status,
+    Workspace,
+)
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_snapshot, a_workspace, an_operation
 
 ALICE = Actor("alice", "request-1", "alice@example.com")
 SAME = NewMachine()
@@ -40,6 +50,15 @@ def ask(verb: str, workspace: Workspace) -> Updated | None:
         case "rebuild":
             return lifecycle.start(
                 workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), REBUILT, POLICY
+            )
+        case "restore" | "restore another":
+            source = a_snapshot(workspace, id=verb)
+            return lifecycle.restore(
+                workspace,
+                lifecycle.NewOperation("new-operation", ALICE, NOW),
+                source,
+                KnownSnapshots([source]),
+                POLICY,
             )
         case _:
             return lifecycle.delete(
@@ -84,6 +103,9 @@ STARTED_OPERATIONS = {
         Status.PROVISIONING,
     ),
     ("rebuild", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("restore", Status.READY): (OperationKind.RESTORE, Phase.STOP, Status.READY),
+    ("restore", Status.SUSPENDED): (OperationKind.RESTORE, Phase.STOP, Status.SUSPENDED),
+    ("restore", Status.ERROR): (OperationKind.RESTORE, Phase.STOP, Status.ERROR),
     ("delete", Status.READY): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.READY),
     ("delete", Status.SUSPENDED): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.SUSPENDED),
     ("delete", Status.ERROR): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.ERROR),
@@ -125,14 +147,12 @@ def test_a_verb_starts_its_operation_if_none_is_under_way(verb: str, status: Sta
 SAME_VERB = {
     "stop": OperationKind.STOP,
     "start": OperationKind.START,
+    "restore": OperationKind.RESTORE,
     "delete": OperationKind.DELETE,
 }
-MAKE_MACHINES = {OperationKind.CREATE, OperationKind.START}
-UNDER_WAY = [
-    (verb, kind)
-    for verb in ("stop", "start", "start another", "rebuild", "delete")
-    for kind in KINDS
-]
+MAKE_MACHINES = {OperationKind.CREATE, OperationKind.START, OperationKind.RESTORE}
+VERBS = ("stop", "start", "start another", "rebuild", "restore", "restore another", "delete")
+UNDER_WAY = [(verb, kind) for verb in VERBS for kind in KINDS]
 
 
 @pytest.mark.parametrize(("verb", "kind"), UNDER_WAY)
@@ -145,6 +165,9 @@ def test_a_verb_during_an_operation_joins_supersedes_or_is_refused(
     While a snapshot is taken, the workspace is what it is, so nobody is refused what is so already.
     """
     workspace = a_workspace(status, an_operation(kind))
+    if kind is OperationKind.RESTORE:
+        source = source_of(a_snapshot(workspace, id="restore"))
+        workspace = replace(workspace, operation=an_operation(kind, restores=source))
 
     is_so_already = kind is OperationKind.SNAPSHOT and (verb, status) in {
         ("start", Status.READY),
@@ -213,12 +236,17 @@ def test_a_rebuild_replaces_the_machine_and_nothing_else() -> None:
     assert [note.what for note in change.notes] == ["MachineRemade"]
 
 
-def test_a_start_that_cleans_up_after_its_failure_refuses_another() -> None:
-    """A person cannot join a START that has already failed."""
-    failed = an_operation(OperationKind.START, Phase.STOP, failure=A_PROBLEM)
+@pytest.mark.parametrize("verb", ["start", "restore"])
+def test_what_cleans_up_after_its_failure_refuses_another(verb: str) -> None:
+    """A person cannot join a START or a RESTORE that has already failed."""
+    workspace = a_workspace(Status.PROVISIONING)
+    source = source_of(a_snapshot(workspace, id=verb))
+    failed = an_operation(
+        OperationKind(verb.upper()), Phase.STOP, failure=A_PROBLEM, restores=source
+    )
 
     with pytest.raises(OperationUnderWayError):
-        ask("start", a_workspace(Status.PROVISIONING, failed))
+        ask(verb, replace(workspace, operation=failed))
 
 
 @pytest.mark.parametrize("verb", ["stop", "delete"])
@@ -273,6 +301,42 @@ def test_a_start_with_the_existing_machine_changes_nothing() -> None:
     assert (
         lifecycle.start(workspace, lifecycle.NewOperation("new", ALICE, NOW), same, POLICY) is None
     )
+
+
+def test_a_restore_names_its_source_and_writes_the_sources_record() -> None:
+    """So whoever has read that before must read it again, and cannot delete it meanwhile."""
+    workspace = a_workspace(Status.SUSPENDED)
+
+    change = ask("restore", workspace)
+
+    after = changed(change)
+    assert change is not None
+    [written] = change.snapshots
+    assert (written.id, written.updated_at) == ("restore", NOW)
+    assert after.operation is not None
+    assert after.operation.restores == source_of(written)
+    assert after.sources == (source_of(written),)
+    assert (after.home_disk, after.home_source) == (workspace.home_disk, None)
+    assert after.counts_as_running
+
+
+def test_a_delete_during_a_restore_is_about_the_home_that_there_was() -> None:
+    """What the RESTORE has made is an old home until it is deleted."""
+    former = a_workspace(Status.READY)
+    source = source_of(a_snapshot(former))
+    operation = an_operation(
+        OperationKind.RESTORE, Phase.INSERTING, restores=source, former_home=former.home_disk
+    )
+    made = replace(source, new_disk=f"{former.disk_name}-4")
+    workspace = replace(
+        former, operation=operation, home_disk=None, home_source=made, zone="us-west1-b"
+    )
+
+    after = changed(ask("delete", workspace))
+
+    assert (after.home_disk, after.zone, after.home_source) == (former.home_disk, former.zone, None)
+    assert after.old_homes == (OldHome(f"{former.disk_name}-4", "us-west1-b", source.snapshot_id),)
+    assert (after.instance_id, after.sources) == (None, ())
 
 
 def test_a_create_makes_a_workspace_in_provisioning() -> None:

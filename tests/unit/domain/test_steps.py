@@ -130,7 +130,10 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, memory_is_ready: b
             assert decision.command.place == place, name
             assert decision.leads_to in phases, name
         else:
-            check_change(workspace, decision, {*phases, Phase.STOP, Phase.DELETE_INSTANCE})
+            further = {Phase.INSERT} if kind is OperationKind.RESTORE else set()
+            check_change(
+                workspace, decision, {*phases, *further, Phase.STOP, Phase.DELETE_INSTANCE}
+            )
 
 
 def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
@@ -227,7 +230,10 @@ def planned_insert(workspace: Workspace, *, disk_exists: bool = False) -> Insert
     """Return the insert that ``steps.plan`` makes for a workspace."""
     operation = an_operation(OperationKind.CREATE, Phase.INSERT)
     inserting = replace(
-        workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None
+        workspace,
+        operation=operation,
+        home_disk=workspace.home_disk if disk_exists else None,
+        home_source=None,
     )
     decision = steps.plan(a_step(inserting, StepInput(disk_exists=disk_exists)))
     assert isinstance(decision, Call)
@@ -378,7 +384,7 @@ def test_the_pause_before_an_attempt_doubles(attempt: int, pause: int) -> None:
 def test_every_phase_waits_for_a_pending_compute_operation(title: str) -> None:
     """No other decision is made before Compute's own operation is done."""
     kind, failed, phases = PHASES[title]
-    for phase in set(phases) - {Phase.SNAPSHOT}:  # it waits for no call
+    for phase in set(phases) - {Phase.SNAPSHOT, Phase.AWAIT_STORED}:  # they wait for no call
         workspace = situation(kind, phase, failed=failed, memory_is_ready=True)
         assert (
             move_in_words(workspace, steps.plan(a_step(workspace, StepInput(pending=True))))
@@ -779,18 +785,21 @@ def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int) -> None:
 
 # The meaning of a refusal, at once or in Compute's operation, in the words of the state table.
 REFUSALS = {
-    ("CREATE", Phase.INSERT): {
-        FaultKind.STOCK_OUT: "to delete_disk",
-        FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to delete_instance",
-        FaultKind.PERMISSION: "again insert",
-        FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to delete_instance",
-        FaultKind.IN_USE: "again insert",
-        FaultKind.INVALID: "fails COMPUTE_REFUSED: to delete_instance",
-        FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to delete_instance",
-        FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to delete_instance",
-        FaultKind.NOT_READY: "again insert",
-        FaultKind.ALREADY_EXISTS: "again insert",
-        FaultKind.TRANSIENT: "again insert",
+    **{
+        (title, Phase.INSERT): {
+            FaultKind.STOCK_OUT: "to delete_disk",
+            FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to delete_instance",
+            FaultKind.PERMISSION: "again insert",
+            FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to delete_instance",
+            FaultKind.IN_USE: "again insert",
+            FaultKind.INVALID: "fails COMPUTE_REFUSED: to delete_instance",
+            FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to delete_instance",
+            FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to delete_instance",
+            FaultKind.NOT_READY: "again insert",
+            FaultKind.ALREADY_EXISTS: "again insert",
+            FaultKind.TRANSIENT: "again insert",
+        }
+        for title in ("CREATE", "RESTORE, switched")
     },
     ("START", Phase.INSERT): {
         FaultKind.STOCK_OUT: "ends SUSPENDED NO_CAPACITY",
@@ -861,8 +870,17 @@ REFUSALS = {
             FaultKind.ALREADY_EXISTS: f"again {phase}",
             FaultKind.TRANSIENT: f"again {phase}",
         }
-        for title, end in (("DELETE", "ends ERROR {}"), ("CREATE, failed", "ends ERROR SOMETHING"))
-        for phase in (Phase.DELETE_INSTANCE, Phase.DELETE_DISK)
+        for title, phase, end in (
+            ("DELETE", Phase.DELETE_INSTANCE, "ends ERROR {}"),
+            ("DELETE", Phase.DELETE_DISK, "ends ERROR {}"),
+            ("CREATE, failed", Phase.DELETE_INSTANCE, "ends ERROR SOMETHING"),
+            ("CREATE, failed", Phase.DELETE_DISK, "ends ERROR SOMETHING"),
+            ("RESTORE", Phase.STOP, "ends READY {}"),
+            ("RESTORE", Phase.SNAPSHOT, "ends READY {}, snapshot DELETING"),
+            ("RESTORE", Phase.DELETE_INSTANCE, "ends READY {}"),
+            ("RESTORE, failed", Phase.DELETE_INSTANCE, "ends ERROR SOMETHING"),
+            ("RESTORE, failed", Phase.DELETE_DISK, "ends ERROR SOMETHING"),
+        )
     },
 }
 CASES = [(title, phase, kind) for (title, phase), meanings in REFUSALS.items() for kind in meanings]
@@ -979,6 +997,24 @@ OVERDUE = {
     ("STOP", Phase.AWAIT_STOPPED, None): "ends ERROR MACHINE_GONE",
     ("DELETE", Phase.AWAIT_ABSENT, InstanceState.STOPPING): "ends ERROR DELETE_TIMED_OUT",
     ("DELETE", Phase.AWAIT_ABSENT, None): "ends ERROR DELETE_TIMED_OUT",
+    ("RESTORE", Phase.AWAIT_STOPPED, InstanceState.RUNNING): "ends READY RESTORE_TIMED_OUT",
+    (
+        "RESTORE",
+        Phase.AWAIT_SNAPSHOT,
+        InstanceState.TERMINATED,
+    ): "ends SUSPENDED RESTORE_TIMED_OUT, snapshot DELETING",
+    ("RESTORE", Phase.AWAIT_ABSENT, InstanceState.STOPPING): "ends ERROR RESTORE_TIMED_OUT",
+    (
+        "RESTORE, switched",
+        Phase.INSERTING,
+        InstanceState.STAGING,
+    ): "fails RESTORE_TIMED_OUT: to delete_instance",
+    (
+        "RESTORE, switched",
+        Phase.AWAIT_READY,
+        InstanceState.RUNNING,
+    ): "fails NOT_READY_IN_TIME: to delete_instance",
+    ("RESTORE, failed", Phase.AWAIT_ABSENT, InstanceState.RUNNING): "ends ERROR SOMETHING",
 }
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from workspace_cli import features, snapshots
+from workspace_cli import features
 from workspace_cli.app import App
-from workspace_cli.commands import _making
-from workspace_cli.errors import RefusedError, SnapshotNotFoundError
+from workspace_cli.commands import _making, _source
+from workspace_cli.errors import SnapshotNotFoundError
 from workspace_cli.main import SNAPSHOT, WORKSPACE, Command
 from workspace_cli.snapshots import Snapshot, SnapshotList, find_snapshot, list_of
 from workspace_cli.workspaces import Workspace
@@ -37,19 +37,19 @@ def command(context: click.Context, /, name: str, new: str, **given: Any) -> Non
     _making.check(given)
     app = context.find_object(App)
     assert app is not None  # noqa: S101  # the group has made it
-    with features.snapshots(app):
+    with features.needed(app, features.SNAPSHOTS):
         workspace = app.find(name)
         there = list_of(app.client().snapshots(workspace.id))
     if given["wanted"] is None:
         source = _newest(workspace, there, new)
     else:
         source = find_snapshot(there.snapshots, given["wanted"], workspace)
-        _check(source, workspace, new)
+        _source.check(source, workspace, _again(workspace, new))
     fields = {**_making.fields_of(new, given), "from": {"snapshot_id": source.id}}
     try:
         _making.make(context, fields, given, told=_said(app, source, workspace))
     except SnapshotNotFoundError as error:  # it has just gone
-        error.hint = _list(workspace)
+        error.hint = _source.listing(workspace)
         raise
 
 
@@ -65,7 +65,7 @@ def _newest(workspace: Workspace, there: SnapshotList, new: str) -> Snapshot:
             return each
     for each in there.snapshots:
         if each.state == "UPLOADING":
-            _check(each, workspace, new)
+            _source.check(each, workspace, _again(workspace, new))
     raise SnapshotNotFoundError(
         f"{workspace.name} has no snapshot that can be used",
         hint="take one, and wait until it is ready:"
@@ -73,36 +73,10 @@ def _newest(workspace: Workspace, there: SnapshotList, new: str) -> Snapshot:
     )
 
 
-def _check(source: Snapshot, workspace: Workspace, new: str) -> None:
-    """Refuse a snapshot that cannot be used. Of a state that is not known here the Hub decides.
-
-    Raises:
-        RefusedError: it is being uploaded, or has failed.
-        SnapshotNotFoundError: it is being deleted.
-    """
-    said = f"the snapshot {source.label} of {workspace.name}"
-    if source.state == "UPLOADING":
-        argument = workspace.argument
-        raise RefusedError(
-            f"{said} is still being uploaded",
-            hint=f"once `{_list(workspace)}` calls it ready: workspace fork {argument} {new}",
-        )
-    if source.state == "FAILED":
-        raise RefusedError(
-            f"{said} {snapshots.how_it_is(source)}", hint=f"take another one: {_list(workspace)}"
-        )
-    if source.state == "DELETING":
-        raise SnapshotNotFoundError(f"{said} {snapshots.how_it_is(source)}", hint=_list(workspace))
-
-
-def _list(workspace: Workspace) -> str:
-    return f"workspace snapshots {workspace.argument}"
+def _again(workspace: Workspace, new: str) -> str:
+    return f"workspace fork {workspace.argument} {new}"
 
 
 def _said(app: App, source: Snapshot, workspace: Workspace) -> str:
     """Return which snapshot is taken, how old it is, and what it is."""
-    old = snapshots.age(source, app.client().now())
-    about = [f"{old} old" if old else "", snapshots.consistency(source)]
-    return f"From the snapshot {source.label} of {workspace.name}: " + ", ".join(
-        filter(None, about)
-    )
+    return f"From the snapshot {source.label} of {workspace.name}: {_source.about(app, source)}"

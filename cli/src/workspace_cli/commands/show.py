@@ -13,7 +13,7 @@ from workspace_cli.commands import _options
 from workspace_cli.errors import WorkspaceNotFoundError
 from workspace_cli.main import WORKSPACE, Command
 from workspace_cli.text import day_or_time, one_line, parse_time
-from workspace_cli.workspaces import Workspace, workspace_of
+from workspace_cli.workspaces import SURE_LENGTH, Workspace, workspace_of
 
 _PAUSE_SECONDS = 2.0
 _COLUMN = 12
@@ -53,6 +53,8 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
         yield "error", workspace.failure.reason
     if told := words.not_taken(workspace):
         yield "snapshot", told
+    if workspace.operation is not None and workspace.operation.snapshot_id is not None:
+        yield "restores", f"the snapshot {workspace.operation.snapshot_id[:SURE_LENGTH]}"
     if workspace.operation is not None and workspace.operation.zones_tried:
         yield "no capacity", ", ".join(workspace.operation.zones_tried)
     yield "connect", f"workspace ssh {workspace.name}"

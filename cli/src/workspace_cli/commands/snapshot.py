@@ -28,14 +28,14 @@ def command(app: App, /, name: str, **given: Any) -> None:
     """Take a snapshot of the home of the workspace NAME, and wait until its content is captured.
 
     The workspace may run. What programs have not written to the disk is not in it, and memory never
-    is. Its upload then goes on by itself: once it is ready, `workspace fork` makes a workspace of
-    it.
+    is. Its upload then goes on by itself. Once it is ready, `workspace fork` makes a workspace of
+    it, and `workspace restore` puts the home back to it.
     """
     if given["no_wait"] and (given["until_ready"] or given["output"] == "json"):
         raise click.UsageError(
             "--no-wait ends before there is a snapshot: --ready and -o json do not go with it."
         )
-    with features.snapshots(app):
+    with features.needed(app, features.SNAPSHOTS):
         _take(app, app.find(name), given)
 
 

@@ -39,7 +39,7 @@ def command(app: App, /, name: str, **given: Any) -> None:
         raise click.UsageError("--yes goes with --delete only.")
     if given["unwanted"] is not None and given["output"] in {"wide", "id"}:
         raise click.UsageError("--delete lists nothing, so -o wide and -o id do not go with it.")
-    with features.snapshots(app):
+    with features.needed(app, features.SNAPSHOTS):
         workspace = app.find(name, surely=given["unwanted"] is not None)
         there = list_of(app.client().snapshots(workspace.id))
         if given["unwanted"] is None:

@@ -238,7 +238,7 @@ class _Delivery:
             return seen
         disk = machines.get_disk(Place(home.zone, home.name))
         if disk is None:
-            return seen
+            return self._see_elsewhere(replace(step, inputs=seen))
         seen = replace(seen, disk_exists=True, home_users=disk.users)
         if not steps.seeks_copy(replace(step, inputs=seen)):
             return seen

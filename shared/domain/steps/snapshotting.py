@@ -22,7 +22,6 @@ from shared.domain.snapshots import (
     source_of,
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
-from shared.domain.steps.deleting import leave_started
 from shared.domain.steps.failing import (
     WAY_OUT,
     end_as_it_was,
@@ -139,7 +138,9 @@ def end_captured(step: Step) -> Updated:
 
 def _await_storage(step: Step, taken: Snapshot) -> Updated:
     """Record the snapshot, and wait until it is stored."""
-    operation = replace(step.operation, last_copy=source_of(taken))
+    seen = step.inputs.snapshot
+    made_at = seen.created_at if seen else None
+    operation = replace(step.operation, last_copy=source_of(taken), copied_at=made_at)
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
     waiting = replace(step, workspace=noted, operation=operation)
     return replace(waiting.enter(Phase.AWAIT_STORED, "SnapshotTaken"), snapshots=(taken,))
@@ -152,26 +153,22 @@ def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
 
 
 def go_on_stored(step: Step) -> Updated:
-    """Go on: what was in the home is in a READY snapshot, unless a machine has run since."""
-    if _has_run_since(step):
-        return leave_started(step)
+    """Go on: what was in the home is in a READY snapshot."""
     return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
 
 
-def _has_run_since(step: Step) -> bool:
-    """Say whether the machine has been started since the snapshot was taken, and is off again.
-
-    Both times are Compute's. One that still runs is seen before it is deleted (``deleting``).
-    """
-    instance, snapshot = step.inputs.instance, step.inputs.snapshot
-    if instance is None or instance.off_since is None or snapshot is None:
-        return False
-    return instance.off_since > snapshot.created_at
-
-
 def _go_on_without_home(step: Step) -> Updated:
-    """Go on although there is no home to keep. It was deleted or moved outside the Hub."""
+    """Go on although there is no home to keep. It was deleted outside the Hub.
+
+    One that was moved to another zone is not kept: a START finds it there.
+    """
     home = step.workspace.home_disk
+    if any(disk.name == step.workspace.disk_name for disk in step.inputs.disks):
+        message = (
+            f"The home (disk {step.workspace.disk_name}) is in another zone than it was. Start the "
+            "workspace, which finds it there, and then restore it again."
+        )
+        return fail(step, problem_of(step, HOME_DISK_GONE, message))
     where = f"disk {step.workspace.disk_name} in zone {home.zone if home else step.workspace.zone}"
     why = f"The home ({where}) is gone, so no snapshot of it could be taken before the restore."
     change = step.enter(Phase.DELETE_INSTANCE, "HomeNotKept")

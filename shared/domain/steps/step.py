@@ -291,7 +291,10 @@ def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
     should be there, or if everything is to be deleted.
     """
     inputs, phase = step.inputs, step.operation.phase
-    if inputs.pending or inputs.fault is not None or phase in SNAPSHOT_PHASES:
+    if phase in SNAPSHOT_PHASES:
+        keeps = step.operation.kind is OperationKind.RESTORE and phase is Phase.SNAPSHOT
+        return False, keeps and inputs.snapshot is None and not inputs.disk_exists
+    if inputs.pending or inputs.fault is not None:
         return False, False
     homeless = reads_disk(step.operation) and step.lacks_home
     if inputs.instance is not None:

@@ -229,11 +229,11 @@ class Operation:
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
     moment in which the new one is recorded. ``last_copy`` is the snapshot that has what is in the
-    home that the operation takes away, from the moment in which it is known. ``home_detached``: no
+    home that the operation takes away, from the moment in which it is known, and ``copied_at`` is
+    when it was made, by Compute's time, if the operation has taken it. ``home_detached``: no
     machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
-    workspace is kept when it is deleted. Version 0.1 does not know
-    the fields of this paragraph and may drop them, so each has a default with which the operation
-    also ends well.
+    workspace is kept when it is deleted. Version 0.1 does not know the fields of this paragraph and
+    may drop them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -268,6 +268,7 @@ class Operation:
     restores: HomeSource | None = None
     former_home: HomeDisk | None = None
     last_copy: HomeSource | None = None
+    copied_at: datetime | None = None
     home_detached: bool = False
     purge: bool = False
 

@@ -30,6 +30,7 @@ const VERBS = {
     fields: { empty_home: true },
   },
   change: { title: "Change the machine of", button: "Change and start", path: "start", form: true },
+  restore: { title: "Restore the home of", button: "Restore", path: "restore" },
   rename: {
     title: "Start",
     rest: " under another name",
@@ -59,17 +60,20 @@ const LOSES = {
  * Ask whether a workspace is to be changed, and change it. The focus returns to where it was.
  *
  * @param {import("page/app.js").app} app
- * @param {"start"|"stop"|"delete"|"rebuild"|"empty_home"|"change"|"rename"} verb
+ * @param {"start"|"stop"|"delete"|"rebuild"|"empty_home"|"change"|"rename"|"restore"} verb
  * @param {object} workspace as the API has it.
+ * @param {{fields: object, said: (answer: object|null) => unknown}} [more] what is asked for in
+ *   particular, and what is said of it, by the dry run's answer.
  * @returns {Promise<boolean>} whether it was asked for; false if the person did not want it.
  */
-export function openConfirm(app, verb, workspace) {
-  return new Promise((resolve) => new Dialog(app, verb, workspace, resolve).open());
+export function openConfirm(app, verb, workspace, more = null) {
+  return new Promise((resolve) => new Dialog(app, verb, workspace, more, resolve).open());
 }
 
 class Dialog extends Modal {
   #verb;
   #id;
+  #more;
   #resolve;
   #timer = null;
   #asked = 0;
@@ -94,9 +98,10 @@ class Dialog extends Modal {
     chosen: {},
   };
 
-  constructor(app, verb, workspace, resolve) {
+  constructor(app, verb, workspace, more, resolve) {
     super(app);
     this.#verb = verb;
+    this.#more = more;
     this.#id = workspace.id;
     this.#was = workspace;
     this.#resolve = resolve;
@@ -170,7 +175,7 @@ class Dialog extends Modal {
   #told(found) {
     const { pressed } = this.#state;
     this.#set({ ...found, stale: false, pressed: false });
-    if (found.refusal?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
+    if (found.refusal?.code === "NAME_TAKEN") this.#rename();
     // Whoever is asked for the name only now has to read first what is lost.
     if (pressed && this.#isReady && (!this.#isTyped || this.#isTypedRight)) this.#submit();
   }
@@ -201,7 +206,8 @@ class Dialog extends Modal {
   get #fields() {
     const { chosen } = this.#state;
     const changed = Object.entries(chosen).filter(([key, value]) => value !== this.#workspace[key]);
-    return { ...VERBS[this.#verb].fields, ...Object.fromEntries(changed) };
+    const fields = this.#more?.fields ?? VERBS[this.#verb].fields;
+    return { ...fields, ...Object.fromEntries(changed) };
   }
 
   /** What is wrong with a chosen field; empty if nothing is. */
@@ -285,12 +291,13 @@ class Dialog extends Modal {
     if (problem && !this.isOpen && api === this.app.api)
       this.app.update((state) => state.refused.set(this.#id, problem));
     this.#set({ sending: false, problem });
-    if (problem?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
+    if (problem?.code === "NAME_TAKEN") this.#rename();
     if (!problem) this.end(true);
   }
 
-  /** Its name is another's by now: go on with a name of the person's choice. */
+  /** Its name is another's by now: go on with a name of the person's choice, if it is a start. */
   #rename() {
+    if (this.#verb === "rename" || this.#more) return;
     this.#verb = "rename";
     this.#set({ chosen: { name: "" }, problem: null });
     this.element.querySelector("#confirm-new-name")?.focus();
@@ -346,6 +353,7 @@ class Dialog extends Modal {
 
   #said() {
     const { answer } = this.#state;
+    if (this.#more) return this.#more.said(answer);
     if (this.#verb === "stop" && answer?.loses.some(({ what }) => what === "memory")) {
       return "Its machine is switched off. The home is kept.";
     }

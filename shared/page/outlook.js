@@ -72,7 +72,7 @@ function keptAwakeUntil(workspace) {
 function canBeKeptAwake(app, { status, operation, stops_at: stopsAt }) {
   if (!app.session?.features.has("keep_awake")) return false;
   if (!isSettled({ operation }))
-    return operation.kind === "START" || operation.kind === "CREATE" || operation.automatic;
+    return ["START", "CREATE", "RESTORE"].includes(operation.kind) || operation.automatic;
   return status === "READY" || Boolean(stopsAt);
 }
 

@@ -10,7 +10,13 @@ import { historyView } from "page/history.js";
 import { icon, shape } from "page/icons.js";
 import { newKeepAwake, outlookView } from "page/outlook.js";
 import { expected, problemView } from "page/problem.js";
-import { newSnapshots, openForm, refreshSnapshots, snapshotsView } from "page/snapshots.js";
+import {
+  focusTitle,
+  newSnapshots,
+  openForm,
+  refreshSnapshots,
+  snapshotsView,
+} from "page/snapshots.js";
 import { timelineView } from "page/timeline.js";
 import { clock, moment, time } from "page/times.js";
 import { waysOut } from "page/ways.js";
@@ -110,8 +116,11 @@ function errorView(app, workspace, panel) {
   const { advice, ways } = waysOut(workspace);
   const [said, ...printed] = error.message.split("\n");
   const asking = isBusy(app, workspace);
-  const press = (act) =>
-    act === "snapshot" ? openForm(app, panel.snapshots) : openConfirm(app, act, workspace);
+  const press = (act) => {
+    if (act === "snapshots") focusTitle();
+    else if (act === "snapshot") openForm(app, panel.snapshots);
+    else openConfirm(app, act, workspace);
+  };
   return html`<section class="note is-bad" aria-labelledby="error-title">
     <h3 id="error-title">
       ${words.capital(words.failed(error))}: <span class="code">${error.code}</span>

@@ -1,10 +1,11 @@
 /**
- * The snapshots of one workspace's home: what there is, taking one, deleting one, and a new
- * workspace from one.
+ * The snapshots of one workspace's home: what there is, taking one, deleting one, restoring one,
+ * and a new workspace from one.
  *
  * @module
  */
 import { html, nothing, repeat } from "lit";
+import { openConfirm } from "page/confirm.js";
 import { beginFrom } from "page/create.js";
 import { textField } from "page/fields.js";
 import { icon, shape } from "page/icons.js";
@@ -86,6 +87,8 @@ function listView(app, workspace, snapshots) {
   const shown = shownOf(workspace, snapshots);
   const { most } = snapshots.list;
   const crash = shown.some((each) => !USELESS.has(each.state) && each.consistency === "crash");
+  const waits = workspace.operation && canRestore(app, workspace);
+  const isTaking = waits && isSettled(workspace);
   return html`
     ${
       shown.length
@@ -100,8 +103,10 @@ function listView(app, workspace, snapshots) {
             be made from it, in any zone.</p>`
     }
     ${crash ? html`<p class="hint">Crash-consistent: ${AS_AFTER_A_CRASH}</p>` : nothing}
-    <p class="soft">
-      <b>${shown.length} of ${most}</b> snapshots. ${hindrance(workspace, snapshots, shown.length)}
+    <p id="snapshots-hint" class="soft">
+      <b>${shown.length} of ${most}</b> snapshots.
+      ${isTaking ? "None can be restored while one is being taken." : nothing}
+      ${hindrance(workspace, snapshots, shown.length, waits)}
     </p>
   `;
 }
@@ -119,14 +124,28 @@ function shownOf({ operation }, snapshots) {
   ];
 }
 
-/** Why no snapshot can be taken now, in a sentence; empty if one can. */
-function hindrance(workspace, { list, taking }, kept) {
-  if (!isSettled(workspace)) return `None can be taken while it is ${status(workspace)}.`;
+function isOwn({ state: { me } }, { owner_id: owner }) {
+  return me === null || owner === me.owner_id;
+}
+
+function isHomeGone({ error }) {
+  return error?.code === "HOME_DISK_GONE";
+}
+
+/** Whether the person can restore a snapshot: content is its owner's only. */
+function canRestore(app, workspace) {
+  return isOwn(app, workspace) && app.session.features.has("restore");
+}
+
+/** Why no snapshot can be taken now, or restored, in a sentence; empty if one can. */
+function hindrance(workspace, { list, taking }, kept, restores = false) {
+  if (!isSettled(workspace))
+    return `None can be taken${restores ? " or restored" : ""} while it is ${status(workspace)}.`;
   const next = time(list.next_at);
   if (next && next > now()) {
     return html`The next one can be taken <span class="count">${moment(next, ahead)}</span>.`;
   }
-  if (taking) return "One is being taken.";
+  if (taking) return restores ? "" : "One is being taken.";
   const leaves = list.snapshots.some((each) => each.state === "DELETING");
   if (kept < list.most || (firstToGo(list) && !(leaves && kept > list.most))) return "";
   return leaves
@@ -135,25 +154,34 @@ function hindrance(workspace, { list, taking }, kept) {
 }
 
 /** The one that goes when there are as many as may be. Each counts until it is gone. */
-function firstToGo({ snapshots }) {
+function firstToGo({ snapshots }, source = null) {
   return (
     snapshots.findLast((each) => each.state === "FAILED") ??
-    snapshots.findLast((each) => each.automatic && !USELESS.has(each.state))
+    snapshots.findLast((each) => each.automatic && !USELESS.has(each.state) && each !== source)
   );
+}
+
+/** Which one goes for another, if one does. */
+function goesView({ list }, source) {
+  const goes = list.snapshots.length >= list.most && firstToGo(list, source);
+  if (!goes) return nothing;
+  return html`The oldest ${goes.state === "FAILED" ? "that failed" : "automatic one"}, of
+    ${moment(takenAt(goes), clock)}, is deleted for it.`;
 }
 
 function itemView(app, workspace, snapshots, snapshot) {
   const [word, look] = STATES[snapshot.state] ?? [snapshot.state.toLowerCase(), "unknown"];
-  const { me } = app.state;
-  const owns = me === null || workspace.owner_id === me.owner_id;
   const called = calledWhen(snapshot);
   const waits = app.state.asking.has(workspace.id);
   const { error, state } = snapshot;
+  const { operation } = workspace;
+  const isSource = operation?.snapshot_id === snapshot.id;
   return html`<li class="snapshot is-${look}">
     ${shape(look)}
     <p class="name">
       <b><bdi>${snapshotCalled(snapshot)}</bdi></b>
       ${snapshot.automatic ? html`<span class="tag">automatic</span>` : nothing}
+      ${isSource ? html`<span class="tag">being restored</span>` : nothing}
     </p>
     <p class="word">${word}</p>
     <p class="soft">${moment(takenAt(snapshot), clock)}${factsOf(snapshot)}</p>
@@ -163,7 +191,7 @@ function itemView(app, workspace, snapshots, snapshot) {
         ? nothing
         : html`<div class="acts">
             ${
-              owns && state === "READY"
+              isOwn(app, workspace) && state === "READY"
                 ? html`<button
                     type="button"
                     class="small"
@@ -174,11 +202,25 @@ function itemView(app, workspace, snapshots, snapshot) {
                   </button>`
                 : nothing
             }
+            ${
+              canRestore(app, workspace) && state === "READY"
+                ? html`<button
+                    type="button"
+                    class="small"
+                    aria-label="Restore ${called}"
+                    aria-describedby=${operation ? "snapshots-hint" : nothing}
+                    ?disabled=${waits || operation}
+                    @click=${() => restore(app, workspace, snapshots, snapshot)}
+                  >
+                    Restore …
+                  </button>`
+                : nothing
+            }
             <button
               type="button"
               class="small bad"
               aria-label="Delete ${called}"
-              ?disabled=${waits}
+              ?disabled=${waits || isSource}
               @click=${() => new DeleteDialog(app, workspace, snapshots, snapshot).open()}
             >
               Delete …
@@ -227,14 +269,13 @@ function takeView(app, workspace, snapshots) {
       ${icon("plus")} Take a snapshot
     </button>
     <div id="take-snapshot" ?hidden=${!form.open}>
-      ${form.open ? formView(app, workspace, snapshots, kept.length >= list.most, hindered) : nothing}
+      ${form.open ? formView(app, workspace, snapshots, hindered) : nothing}
     </div>`;
 }
 
-function formView(app, workspace, snapshots, isFull, hindered) {
+function formView(app, workspace, snapshots, hindered) {
   const { form, list } = snapshots;
   const left = secondsLeft(form.problem);
-  const goes = isFull && firstToGo(list);
   const typed = (name) =>
     app.update(() => {
       const problem = form.problem?.status === 429 ? form.problem : null;
@@ -250,13 +291,7 @@ function formView(app, workspace, snapshots, isFull, hindered) {
     }}
   >
     <p>It keeps what is on the disk of the home now. <b>Memory is never in it.</b></p>
-    <p>${consistencyOf(workspace)}</p>
-    ${
-      goes
-        ? html`<p>The oldest ${goes.state === "FAILED" ? "that failed" : "automatic one"}, of
-            ${moment(takenAt(goes), clock)}, is deleted for it.</p>`
-        : nothing
-    }
+    <p>${consistencyOf(workspace)} ${goesView(snapshots)}</p>
     ${textField({
       id: "snapshot-name",
       label: "Name",
@@ -320,7 +355,8 @@ function close(app, form) {
   focusTitle();
 }
 
-function focusTitle() {
+/** Move the focus to the section. */
+export function focusTitle() {
   document.getElementById("snapshots-title")?.focus();
 }
 
@@ -335,6 +371,16 @@ export function openForm(app, { form }) {
   requestAnimationFrame(() => {
     (document.getElementById("snapshot-name") ?? document.getElementById("snapshots-title"))?.focus();
   });
+}
+
+// ---- restoring one ------------------------------------------------------------------------------
+
+function restore(app, workspace, snapshots, snapshot) {
+  const said = (answer) => html`It becomes what the snapshot
+    <b><bdi>${snapshotCalled(snapshot)}</bdi></b>, of ${moment(takenAt(snapshot), clock)}, holds.
+    ${isHomeGone(workspace) ? nothing : "What is in it now is kept as a snapshot."}
+    ${answer?.steps.includes("snapshot") ? goesView(snapshots, snapshot) : nothing}`;
+  openConfirm(app, "restore", workspace, { fields: { snapshot_id: snapshot.id }, said });
 }
 
 // ---- deleting one -------------------------------------------------------------------------------
@@ -379,8 +425,9 @@ class DeleteDialog extends Modal {
   }
 
   #said() {
-    const { name, error, owner_email: owner } = this.#workspace;
-    const whose = html`<bdi>${name}</bdi>${this.#isOwn ? nothing : html` of <bdi>${owner}</bdi>`}`;
+    const { name, owner_email: owner } = this.#workspace;
+    const owns = isOwn(this.app, this.#workspace);
+    const whose = html`<bdi>${name}</bdi>${owns ? nothing : html` of <bdi>${owner}</bdi>`}`;
     if (this.#snapshot.state === "FAILED") {
       return html`<p>It can never be used: nothing of ${whose} is lost by it.</p>`;
     }
@@ -391,18 +438,13 @@ class DeleteDialog extends Modal {
           <li>
             <b>The home as of</b> ${moment(takenAt(this.#snapshot), clock)}.
             ${
-              error?.code === "HOME_DISK_GONE"
+              isHomeGone(this.#workspace)
                 ? html`<b>The home itself is gone: this may be its last copy.</b>`
                 : html`<span class="soft">Nothing brings it back.</span>`
             }
           </li>
         </ul>
       </div>`;
-  }
-
-  get #isOwn() {
-    const { me } = this.app.state;
-    return me === null || this.#workspace.owner_id === me.owner_id;
   }
 
   async #delete() {

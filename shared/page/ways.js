@@ -1,8 +1,8 @@
 /**
  * The ways out of an error: what a person can do about each code, as in docs/troubleshooting.md.
  *
- * A way is `{act, label}`: `act` is the verb of `openConfirm`, or `snapshot`; `label` is what its
- * button says.
+ * A way is `{act, label}`: `act` is the verb of `openConfirm`, `snapshot` for the form that takes
+ * one, or `snapshots` for the list of them; `label` is what its button says.
  *
  * @module
  */
@@ -20,6 +20,7 @@ const IMAGE = { act: "change", label: "Other image …" };
 const EMPTY_HOME = { act: "empty_home", label: "Go on with an empty home …" };
 const KEEP = { act: "start", label: "Keep it: start" };
 const SNAPSHOT = { act: "snapshot", label: "Take a snapshot again …" };
+const SNAPSHOTS = { act: "snapshots", label: "To its snapshots" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
 const OPERATOR = "Whoever runs the Hub has to change something first.";
@@ -28,6 +29,7 @@ const REPAIR = "Nothing was formatted. Have the home disk repaired from a snapsh
 const AGAIN_OR_TELL = "Try again. If it stays so, tell whoever runs the Hub.";
 
 const AS_IT_WAS = "The workspace is as it was: only this snapshot of it is missing.";
+const NOT_RESTORED = "Its home is what it was. You can restore it again.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
@@ -48,8 +50,8 @@ const CODES = {
   MACHINE_STOPPED: ["A start boots it again.", []],
   MACHINE_AMBIGUOUS: [OPERATOR, []],
   HOME_DISK_GONE: [
-    "Make a workspace from one of its snapshots, have the home restored, or go on without it.",
-    [EMPTY_HOME],
+    "Restore it from one of its snapshots, make a workspace from one, or go on without it.",
+    [SNAPSHOTS, EMPTY_HOME],
   ],
   SNAPSHOT_GONE: [
     "Go on without it, or delete this workspace and make one from another snapshot.",
@@ -93,6 +95,10 @@ export function waysOut(workspace) {
   const { code, operation_kind: kind } = workspace.error;
   const isSnapshot = kind === "SNAPSHOT";
   if (isSnapshot && code !== "HOME_DISK_GONE") return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
+  if (kind === "RESTORE") {
+    const ways = workspace.status === "READY" ? [SNAPSHOTS] : [START, SNAPSHOTS];
+    return { advice: NOT_RESTORED, ways };
+  }
   const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
     // A start could not resume it; without its memory it may still boot.

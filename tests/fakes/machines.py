@@ -433,6 +433,7 @@ class FakeMachines(Machines):
     def delete_by_hand(self, place: Place, *, keep_boot_disk: bool = False) -> None:
         """Delete the machine; its home disk stays, and on request its boot disk."""
         if instance := self._at(place):
+            _end(instance.operation, _CANCELLED)
             self._remove(instance, keep_boot_disk=keep_boot_disk)
 
     def delete_disk_by_hand(self, place: Place) -> None:

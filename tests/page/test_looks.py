@@ -19,7 +19,15 @@ from tests.page.looks import LOOKS, Look
 from tests.page.person import Person, answer_html
 from tests.page.shifts import WATCH_SHIFTS, shifts
 from tests.page.test_signing_in import GOOGLES_LIBRARY, LIBRARY, answer_sign_in, open_page, sign_in
-from tests.page.test_snapshots_view import LIST, has, made_up, section
+from tests.page.test_snapshots_view import (
+    LIST,
+    RESTORES,
+    becomes,
+    has,
+    made_up,
+    restoring,
+    section,
+)
 from tests.page.test_trouble import unavailable
 
 PICTURES = ROOT / ".cache" / "page-screenshots"
@@ -37,6 +45,17 @@ async (png) => {
   const blob = await canvas.convertToBlob({ type: "image/webp", quality: 0.9 });
   return btoa(Array.from(new Uint8Array(await blob.arrayBuffer()),
     (byte) => String.fromCharCode(byte)).join(""));
+}
+"""
+
+
+# Whether what has the focus is behind something else, such as a bar of buttons.
+FOCUS_IS_HIDDEN = """
+() => {
+  const focused = document.activeElement;
+  const { left, top, width, height } = focused.getBoundingClientRect();
+  const seen = document.elementFromPoint(left + width / 2, top + height / 2);
+  return seen !== null && !focused.contains(seen) && !seen.contains(focused);
 }
 """
 
@@ -202,6 +221,28 @@ def a_snapshot_s_end(person: Person, _: dict[str, str]) -> None:
     expect(person.dialog).to_contain_text("What is lost")
 
 
+def a_restore(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that asks whether to restore a snapshot."""
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    person.page.route("**/restore?dry_run=true", lambda route: route.fulfill(json=RESTORES))
+    person.button("Restore before-the-upgrade", within=section(person)).click()
+    expect(person.dialog).to_contain_text("storing the snapshot")
+
+
+def one_being_restored(person: Person, ids: dict[str, str]) -> None:
+    """Show a workspace whose home is being restored, which all of the person's are."""
+    person.page.keyboard.press("Escape")  # closes the dialog before
+    expect(person.dialog).to_have_count(0)
+    source = made_up("READY", name="before-the-upgrade", stored_bytes=10**10)
+    person.open(f"#/workspaces/{ids['docs']}")
+    has(person, made_up("UPLOADING", automatic=True, consistency="clean"), source)
+    becomes(person, operation=restoring(source["id"]), status="READY", error=None)
+    person.open(f"#/workspaces/{ids['api']}")
+    expect(section(person)).to_contain_text("being restored")
+    section(person).get_by_role("listitem").first.scroll_into_view_if_needed()
+
+
 def from_a_snapshot(person: Person, _: dict[str, str]) -> None:
     """Show the form of a new workspace whose home begins as a snapshot."""
     person.page.keyboard.press("Escape")  # closes the question
@@ -213,6 +254,8 @@ def from_a_snapshot(person: Person, _: dict[str, str]) -> None:
 
 def the_menu(person: Person, ids: dict[str, str]) -> None:
     """Show who one is."""
+    person.page.unroute("**/workspaces")
+    person.page.unroute(LIST)
     the_list(person, ids)
     person.page.keyboard.press("Escape")  # closes the dialog before
     expect(person.dialog).to_have_count(0)
@@ -244,7 +287,9 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "rename": another_name,
     "snapshots": the_snapshots,
     "delete-snapshot": a_snapshot_s_end,
+    "restore": a_restore,
     "from-snapshot": from_a_snapshot,
+    "restoring": one_being_restored,
     "menu": the_menu,
     "away": no_hub,  # the last: it is not ended
 }
@@ -326,6 +371,8 @@ def check_and_photograph(page: Page, view: str, look: Look) -> list[str]:
     found = ["wider than the window"] if wide else []
     if page.evaluate("() => document.getAnimations().length > 0"):
         found.append("moves, for somebody who wants no motion")
+    if page.evaluate(FOCUS_IS_HIDDEN):
+        found.append("the focus is behind something")
     if look.is_between:
         return found
     return [f"{view}: {each}" for each in [*found, *violations(page)]]
@@ -336,7 +383,10 @@ def check_and_photograph(page: Page, view: str, look: Look) -> list[str]:
 def test_every_view_is_for_everybody_and_fits_its_window(
     open_page: OpenPage, household: dict[str, str], look: Look
 ) -> None:
-    """Nothing is wider than any window, and in small and large ones axe finds no violation."""
+    """Nothing is wider than any window or hides the focus, and axe finds no violation.
+
+    Axe looks at small and large windows.
+    """
     found = []
     person = open_page(EMAIL, look)
     for view, show in VIEWS.items():

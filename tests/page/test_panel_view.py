@@ -210,7 +210,7 @@ def test_a_failed_operation_shows_its_ways_out(alice: Person, faults: RunningClo
     expect(error).to_contain_text("Nothing runs and nothing costs.")
     timeline = alice.panel("api").get_by_role("region", name=re.compile("^Last create, failed"))
     expect(timeline).to_be_visible()
-    expect(timeline).not_to_contain_text("home deleted")  # there was none
+    expect(timeline).not_to_contain_text("disk deleted")  # there was none
     faults.clear_faults()
     alice.button("Try again", within=error).click()
     alice.button("Start", within=alice.dialog).click()

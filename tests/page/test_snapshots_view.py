@@ -19,6 +19,19 @@ from tests.page.shifts import WATCH_SHIFTS, shifts
 LIST = re.compile(r"/workspaces/[^/]+/snapshots$")
 NOW = datetime.now(UTC)
 REPO = "https://github.com/example/api"
+# What the dry run of a restore answers.
+RESTORES: dict[str, Any] = {
+    "dry_run": True,
+    "decision": "begin",
+    "kind": "RESTORE",
+    "steps": ["stop", "snapshot", "await_snapshot", "await_stored", "await_absent", "await_ready"],
+    "quota": {"workspaces": {"used": 1, "most": 5}, "running": {"used": 1, "most": 3}},
+    "cost": None,
+    "loses": [
+        {"what": "memory", "why": "The home is restored: what runs on the machine ends."},
+        {"what": "boot_disk", "why": "The home is restored: a new machine is made."},
+    ],
+}
 
 
 def section(person: Person, name: str = "api") -> Locator:
@@ -91,6 +104,36 @@ def has(person: Person, *listed: dict[str, Any], **fields: Any) -> dict[str, Any
 
     person.page.route(LIST, fulfill)
     return answer
+
+
+def becomes(person: Person, **fields: Any) -> None:
+    """Have the list of workspaces say this of each of them, from the next look on."""
+
+    def fulfill(route: Route) -> None:
+        headers = {**route.request.headers, "if-none-match": ""}
+        listed = [{**each, **fields} for each in route.fetch(headers=headers).json()]
+        route.fulfill(json=listed)
+
+    person.page.route("**/workspaces", fulfill)
+
+
+def restoring(snapshot_id: str, phase: str = "await_stored") -> dict[str, Any]:
+    """Return an operation as the API has it: a restore of this snapshot."""
+    at = NOW.isoformat()
+    return {
+        "id": str(uuid.uuid4()),
+        "kind": "RESTORE",
+        "phase": phase,
+        "phase_since": at,
+        "phases": [{"phase": "await_snapshot", "seconds": 4.0}],
+        "requested_by": "somebody",
+        "requested_at": at,
+        "deadline_at": (NOW + timedelta(hours=1)).isoformat(),
+        "automatic": False,
+        "zones_tried": [],
+        "snapshot_name": None,
+        "snapshot_id": snapshot_id,
+    }
 
 
 def changes(request: Request) -> bool:
@@ -258,8 +301,141 @@ def test_a_refused_deletion_is_told_and_can_be_pressed_again(alice: Person) -> N
     expect(section(alice)).to_contain_text("None yet.")
 
 
+def test_a_home_is_restored_and_what_was_in_it_is_kept(alice: Person) -> None:
+    """The person types the name, since memory is lost; in the end there is another snapshot."""
+    ready = alice.has_workspace("api")
+    take(alice, ready, "first")
+    alice.open_workspace("api")
+    alice.button("Restore first", within=section(alice)).click()
+    expect(alice.dialog).to_contain_text("What is in memory")
+    restore = alice.button("Restore", within=alice.dialog)
+    restore.click()
+    expect(alice.dialog.get_by_label("Type its name")).to_be_focused()
+    alice.page.keyboard.type("api")
+    alice.page.keyboard.press("Enter")
+    expect(alice.dialog).to_have_count(0)
+    expect(alice.page.get_by_role("heading", name="api", level=2)).to_be_focused()
+    expect(item(alice, "unnamed")).to_contain_text("automatic")
+    panel = alice.panel("api")
+    expect(panel.get_by_role("region", name=re.compile("^Last restore, "))).to_be_visible()
+    expect(panel.get_by_role("region", name="History")).to_contain_text("you had its home restored")
+    expect(alice.button("Restore first", within=section(alice))).to_be_enabled()
+    assert alice.settled("api", lambda now: now["status"] == "READY")["generation"] > 1
+
+
+def test_before_a_restore_it_is_said_what_is_lost_and_what_is_kept(alice: Person) -> None:
+    """Also which snapshot goes for that of what is there now: never the one that is restored."""
+    alice.has_workspace("api")
+    older, newer = (made_up("READY", automatic=True, stored_bytes=each) for each in (2, 1))
+    older["captured_at"] = (NOW - timedelta(days=30)).isoformat()
+    listed = has(alice, *(made_up("READY", name=f"own-{each}") for each in "abc"), newer, older)
+    asked: list[dict[str, Any]] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.post_data_json or {})
+        route.fulfill(json=RESTORES)
+
+    alice.page.route("**/restore?dry_run=true", answer)
+    alice.open_workspace("api")
+    alice.button("Restore own-a", within=section(alice)).click()
+    expect(alice.dialog).to_contain_text("It becomes what the snapshot own-a, of ")
+    expect(alice.dialog).to_contain_text("What is in it now is kept as a snapshot.")
+    goes = re.compile(r"The oldest automatic one, of\s.*, is deleted for it", re.DOTALL)
+    expect(alice.dialog).to_contain_text(goes)
+    for text in ("What is in memory", "What is installed outside the home", "storing the snapshot"):
+        expect(alice.dialog).to_contain_text(text)
+    assert asked == [{"snapshot_id": listed["snapshots"][0]["id"], "dry_run": True}]
+    alice.button("Cancel", within=alice.dialog).click()
+    expect(alice.button("Restore own-a", within=section(alice))).to_be_focused()
+    listed["snapshots"].pop(3)
+    listed["most"] = 4
+    tab = alice.new_tab()
+    tab.route(LIST, lambda route: route.fulfill(json=listed))
+    tab.route("**/restore?dry_run=true", answer)
+    alice.open_workspace("api", tab)
+    tab.get_by_role("button", name=re.compile("^Restore unnamed")).click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog).to_contain_text("What is in memory")
+    expect(dialog).not_to_contain_text("The oldest automatic one")
+
+
+def test_a_restore_that_is_refused_stays_the_question_of_a_restore(alice: Person) -> None:
+    """Also if its name is another's by now: to give it another one is a start's."""
+    alice.has_workspace("api")
+    has(alice, made_up("READY", name="first"))
+    alice.watch.expect_answer(409)
+    problem = {"code": "NAME_TAKEN", "detail": "Start it under another name first."}
+    refused = "**/restore?dry_run=true"
+    alice.page.route(refused, lambda route: route.fulfill(status=409, json=problem))
+    alice.open_workspace("api")
+    alice.button("Restore first", within=section(alice)).click()
+    expect(alice.dialog.get_by_role("alert")).to_contain_text("Start it under another name first.")
+    expect(alice.dialog.get_by_role("textbox")).to_have_count(0)
+    alice.page.unroute(refused)
+    alice.page.route(refused, lambda route: route.fulfill(json=RESTORES))
+    alice.button("Ask again", within=alice.dialog).click()
+    expect(alice.dialog).to_contain_text("What is in memory")
+
+
+def test_while_a_home_is_restored_nothing_else_of_it_can_be_asked_for(alice: Person) -> None:
+    """Row and panel say what is done; each button that waits says why."""
+    alice.has_workspace("api")
+    source, other = made_up("READY", name="source"), made_up("READY", name="other")
+    has(alice, source, other)
+    becomes(alice, operation=restoring(source["id"]))
+    alice.open_workspace("api")
+    expect(alice.row("api")).to_contain_text("restoring")
+    expect(alice.row("api")).to_contain_text("storing the snapshot")
+    panel = alice.panel("api")
+    expect(panel.get_by_role("region", name=re.compile("^This restore, so far"))).to_contain_text(
+        "home captured"
+    )
+    expect(item(alice, "source")).to_contain_text("being restored")
+    expect(item(alice, "other")).not_to_contain_text("being restored")
+    for name in ("source", "other"):
+        restore = alice.button(f"Restore {name}", within=section(alice))
+        expect(restore).to_be_disabled()
+        why = "None can be taken or restored while it is restoring."
+        expect(restore).to_have_accessible_description(re.compile(re.escape(why)))
+    expect(alice.button("Delete source", within=section(alice))).to_be_disabled()
+    expect(alice.button("Delete other", within=section(alice))).to_be_enabled()
+
+
+def test_while_a_snapshot_is_taken_none_can_be_restored(alice: Person) -> None:
+    """The section says why."""
+    alice.has_workspace("api")
+    has(alice, made_up("READY", name="first"))
+    becomes(alice, operation={**restoring("", "await_snapshot"), "kind": "SNAPSHOT"})
+    alice.open_workspace("api")
+    expect(alice.button("Restore first", within=section(alice))).to_be_disabled()
+    expect(section(alice)).to_contain_text("None can be restored while one is being taken.")
+
+
+def test_a_restore_that_failed_has_lost_nothing_and_says_so(alice: Person) -> None:
+    """Its ways out are a start, and the snapshots; which other errors it can have is not asked."""
+    alice.has_workspace("api")
+    has(alice, made_up("READY", name="first"))
+    error = {
+        "code": "NO_CAPACITY",
+        "message": "No zone has capacity.",
+        "operation_kind": "RESTORE",
+        "at": NOW.isoformat(),
+        "retryable": True,
+    }
+    becomes(alice, operation=None, status="SUSPENDED", error=error)
+    alice.open_workspace("api")
+    told = alice.panel("api").get_by_role("region", name="Restoring failed: NO_CAPACITY")
+    expect(told).to_contain_text("No zone has capacity.")
+    expect(told).to_contain_text("Its home is what it was.")
+    expect(alice.row("api")).to_contain_text("restoring failed")
+    alice.button("To its snapshots", within=told).click()
+    expect(alice.page.get_by_role("heading", name="Snapshots")).to_be_focused()
+    with alice.page.expect_request("**/start?dry_run=true"):
+        alice.button("Start", within=told).click()
+
+
 def test_each_state_has_its_word_and_what_can_be_done(alice: Person) -> None:
-    """Only one that is ready makes a workspace; one that failed says why; a Hub's time is local."""
+    """Only one that is ready can be used; one that failed says why; a Hub's time is local."""
     alice.has_workspace("api")
     why = {"code": "SNAPSHOT_FAILED", "message": "Compute could not store it.", "retryable": False}
     has(
@@ -282,8 +458,9 @@ def test_each_state_has_its_word_and_what_can_be_done(alice: Person) -> None:
             expect(item(alice, name)).to_contain_text(word)
     expect(section(alice)).to_contain_text("Crash-consistent: as after a power failure")
     expect(section(alice)).to_contain_text("5 of 5")
-    made = section(alice).get_by_role("button", name=re.compile("^New workspace from it"))
-    expect(made).to_have_count(1)
+    for button in ("New workspace from it", "Restore"):
+        used = section(alice).get_by_role("button", name=re.compile(f"^{button}"))
+        expect(used).to_have_count(1)
     expect(item(alice, "old").get_by_role("button")).to_have_count(0)
     expect(item(alice, "fresh").locator("time")).to_have_attribute("title", re.compile(" UTC$"))
     alice.button("Delete bad", within=section(alice)).click()
@@ -413,7 +590,7 @@ def test_a_snapshot_that_fails_leaves_the_workspace_as_it_was(
 
 
 def test_a_home_that_a_snapshot_has_not_found_has_its_own_ways_out(alice: Person) -> None:
-    """Taking another one does not help: a start finds the home, or begins with an empty one."""
+    """Taking another one does not help: a start finds the home, or a snapshot has it."""
     error = {"code": "HOME_DISK_GONE", "operation_kind": "SNAPSHOT"}
     ask = """
     async (workspaces) => {
@@ -425,7 +602,8 @@ def test_a_home_that_a_snapshot_has_not_found_has_its_own_ways_out(alice: Person
     statuses = ("SUSPENDED", "ERROR", "READY")
     said = alice.open().evaluate(ask, [{"status": each, "error": error} for each in statuses])
     assert all("from one of its snapshots" in advice for advice, _ in said)
-    assert [ways for _, ways in said] == [["start", "empty_home"], ["start", "empty_home"], []]
+    found = ["start", "snapshots", "empty_home"]
+    assert [ways for _, ways in said] == [found, found, []]
 
 
 def test_a_snapshot_that_is_being_taken_changes_nothing_else(
@@ -461,16 +639,14 @@ def test_a_deletion_of_the_workspace_says_that_its_snapshots_go(alice: Person) -
     expect(alice.dialog).to_contain_text("The snapshots of the home")
 
 
-def test_an_administrator_takes_and_deletes_but_makes_nothing_from_it(
-    alice: Person, admin: Person
-) -> None:
-    """Content is its owner's: the button is not there; whose it is is said before a deletion."""
+def test_an_administrator_takes_and_deletes_but_uses_none(alice: Person, admin: Person) -> None:
+    """Content is its owner's: no button is there; whose it is is said before a deletion."""
     ready = alice.has_workspace("api")
     take(alice, ready, "first")
     admin.open(f"#/workspaces/{ready['id']}")
     expect(item(admin, "first")).to_contain_text("ready")
-    made = section(admin).get_by_role("button", name=re.compile("^New workspace"))
-    expect(made).to_have_count(0)
+    used = section(admin).get_by_role("button", name=re.compile("^(New workspace|Restore)"))
+    expect(used).to_have_count(0)
     admin.button("Take a snapshot", within=section(admin)).click()
     admin.button("Take it", within=section(admin)).click()
     expect(item(admin, "unnamed")).to_contain_text("ready")
@@ -490,17 +666,32 @@ def test_a_stranger_sees_and_asks_nothing(alice: Person, bob: Person) -> None:
     assert reads_of(bob) == 0
 
 
-def test_a_hub_without_snapshots_is_not_asked_for_any(alice: Person) -> None:
-    """Nothing of them is shown."""
-    alice.has_workspace("api")
+def lacks(person: Person, feature: str) -> None:
+    """Have the Hub be one without this feature."""
 
     def older(route: Route) -> None:
         answer = route.fetch()
         described = answer.json()
-        described["features"].remove("snapshots")
+        described["features"].remove(feature)
         route.fulfill(response=answer, json=described)
 
-    alice.watch.context.route("**/sign-in", older)
+    person.watch.context.route("**/sign-in", older)
+
+
+def test_a_hub_that_cannot_restore_has_no_button_for_it(alice: Person) -> None:
+    """All else of snapshots is there."""
+    alice.has_workspace("api")
+    has(alice, made_up("READY", name="first"))
+    lacks(alice, "restore")
+    alice.open_workspace("api")
+    expect(alice.button("New workspace from it: first", within=section(alice))).to_be_visible()
+    expect(alice.button("Restore first", within=section(alice))).to_have_count(0)
+
+
+def test_a_hub_without_snapshots_is_not_asked_for_any(alice: Person) -> None:
+    """Nothing of them is shown."""
+    alice.has_workspace("api")
+    lacks(alice, "snapshots")
     alice.open_workspace("api")
     expect(alice.panel("api").get_by_role("region", name="Details")).to_contain_text("Compute says")
     expect(section(alice)).to_have_count(0)

@@ -44,12 +44,25 @@ def delete_machine(step: Step) -> Decision:
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
-    if restores and observed_state(step.inputs.instance) in _WAS_ON:
-        return leave_started(step)
+    if restores and _has_run_since_copy(step):
+        return _leave_started(step)
     return DELETE(step)
 
 
-def leave_started(step: Step) -> Updated:
+def _has_run_since_copy(step: Step) -> bool:
+    """Say whether the machine was started after the snapshot of its home was taken.
+
+    If it is off again, Compute's two times tell.
+    """
+    instance, copied_at = step.inputs.instance, step.operation.copied_at
+    if observed_state(instance) in _WAS_ON:
+        return True
+    if instance is None or instance.off_since is None or copied_at is None:
+        return False
+    return instance.off_since > copied_at
+
+
+def _leave_started(step: Step) -> Updated:
     """Fail because somebody has started the machine since the snapshot of its home was taken."""
     message = (
         "The machine was started outside the Hub while its home was to be restored, so what is "

@@ -22,7 +22,6 @@ from shared.domain.snapshots import (
     source_of,
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
-from shared.domain.steps.deleting import leave_started
 from shared.domain.steps.failing import (
     UPLOAD_PATIENCE,
     WAY_OUT,
@@ -146,7 +145,9 @@ def _await_storage(step: Step, taken: Snapshot) -> Updated:
     After a RESTORE's deadline, its owner can go on with what there was. Nobody waits for a DELETE,
     and a large home's first upload may take hours.
     """
-    operation = replace(step.operation, last_copy=source_of(taken))
+    seen = step.inputs.snapshot
+    made_at = seen.created_at if seen else None
+    operation = replace(step.operation, last_copy=source_of(taken), copied_at=made_at)
     if operation.kind is OperationKind.DELETE:
         operation = replace(operation, deadline_at=step.now + UPLOAD_PATIENCE)
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
@@ -161,39 +162,32 @@ def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
 
 
 def go_on_stored(step: Step) -> Updated:
-    """Go on: what was in the home is in a READY snapshot, unless a machine has run since.
+    """Go on: what was in the home is in a READY snapshot.
 
     A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
     """
     operation = step.operation
     if operation.kind is not OperationKind.DELETE:
-        if _has_run_since(step):
-            return leave_started(step)
         return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
     anew = step.now + step.policy.deadlines.of(operation.kind)
     deleting = replace(step, operation=replace(operation, deadline_at=anew))
     return deleting.enter(Phase.DELETE_DISK, "LastCopyStored")
 
 
-def _has_run_since(step: Step) -> bool:
-    """Say whether the machine has been started since the snapshot was taken, and is off again.
-
-    Both times are Compute's. One that still runs is seen before it is deleted (``deleting``).
-    """
-    instance, snapshot = step.inputs.instance, step.inputs.snapshot
-    if instance is None or instance.off_since is None or snapshot is None:
-        return False
-    return instance.off_since > snapshot.created_at
-
-
 def _go_on_without_home(step: Step) -> Updated:
-    """Go on although there is no home to keep. It was deleted or moved outside the Hub.
+    """Go on although there is no home to keep. It was deleted outside the Hub.
 
-    A DELETE follows one that was moved to another zone.
+    If it was moved to another zone, a DELETE follows it. A RESTORE fails: a START finds it there.
     """
     home = step.workspace.home_disk
     if step.operation.kind is OperationKind.DELETE:
         return _follow_home_to_delete(step)
+    if any(disk.name == step.workspace.disk_name for disk in step.inputs.disks):
+        message = (
+            f"The home (disk {step.workspace.disk_name}) is in another zone than it was. Start the "
+            "workspace, which finds it there, and then restore it again."
+        )
+        return fail(step, problem_of(step, HOME_DISK_GONE, message))
     where = f"disk {step.workspace.disk_name} in zone {home.zone if home else step.workspace.zone}"
     why = f"The home ({where}) is gone, so no snapshot of it could be taken before the restore."
     change = step.enter(Phase.DELETE_INSTANCE, "HomeNotKept")

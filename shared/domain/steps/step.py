@@ -309,8 +309,8 @@ def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
     """
     inputs, phase = step.inputs, step.operation.phase
     if phase in SNAPSHOT_PHASES:
-        seeks_home = step.operation.kind is OperationKind.DELETE and phase is Phase.SNAPSHOT
-        return False, seeks_home and inputs.snapshot is None and not inputs.disk_exists
+        keeps = step.keeps_copy and phase is Phase.SNAPSHOT
+        return False, keeps and inputs.snapshot is None and not inputs.disk_exists
     if inputs.pending or inputs.fault is not None:
         return False, False
     homeless = reads_disk(step.operation) and step.lacks_home

@@ -1,0 +1,484 @@
+"""A RESTORE in virtual time, with every fault and every change by hand: no content is ever lost.
+
+One workspace has a snapshot, and something else in its home by now. Its home is restored while
+things go wrong. At every moment both contents must be somewhere, unless somebody has deleted one by
+hand. At the end the home has the one or the other whole, and nothing is left over.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from unittest import mock
+
+import pytest
+
+from shared.domain.errors import HubError, OperationUnderWayError, SnapshotInUseError
+from shared.domain.instance import (
+    GLOBAL,
+    Command,
+    CreateSnapshot,
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    InstanceState,
+    Place,
+    SnapshotStatus,
+    StopInstance,
+)
+from shared.domain.snapshots import SnapshotState
+from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.usecases import advance_operation
+from tests.fakes.machines import FakeMachines, GuestMishap, Mishap
+from tests.fakes.world import World, place_of
+from tests.faults.ways_out import OWNER, POLICY
+
+EARLIER, LATER, HERS = "what is in the snapshot", "what was written since", "another person's"
+OTHER = "bob"
+A_DAY = timedelta(days=1)
+KEPT_BY_HAND = "kept by hand"
+
+
+@dataclass
+class Restoring:
+    """A world in which a home is to be restored, and what is known of its contents.
+
+    ``gone_by_hand`` are the contents that somebody has deleted, so that they need not be anywhere.
+    ``moved`` are the disks that somebody has moved.
+    """
+
+    world: World
+    id: str
+    source: str
+    other: str
+    gone_by_hand: set[str] = field(default_factory=set)
+    moved: set[Place] = field(default_factory=set)
+
+    @property
+    def needed(self) -> set[str]:
+        """The contents that must be somewhere."""
+        return {EARLIER, LATER} - self.gone_by_hand
+
+    @property
+    def workspace(self) -> Workspace:
+        """The record."""
+        return self.world.workspace(self.id)
+
+    @property
+    def source_name(self) -> str:
+        """The name in Compute of the snapshot that is to be restored."""
+        return self.world.store.snapshots[self.source].place.name
+
+    def ask(self) -> Workspace:
+        """Ask for the RESTORE."""
+        return self.world.restore(OWNER, self.id, self.source)
+
+    def home(self) -> str | None:
+        """Return what is in the home."""
+        ws = self.workspace
+        return self.world.machines.content_of(Place(ws.zone, ws.disk_name))
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Let time pass, and see at each moment that each content is somewhere."""
+
+        def is_over() -> bool:
+            self.check_contents()
+            return until is not None and until()
+
+        self.world.run(is_over, or_until_at_rest=True)
+        self.check_contents()
+
+    def run_until_in(self, phase: Phase) -> bool:
+        """Let time pass until the RESTORE is in a phase. Return whether it gets there."""
+        self.run(lambda: self.phase in {phase, None})
+        return self.phase is phase
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase of the operation under way; None if there is none, or no workspace."""
+        ws = self.world.store.workspaces.get(self.id)
+        return ws.operation.phase if ws and ws.operation else None
+
+    def check_contents(self) -> None:
+        """See that each content is on a disk, or in a snapshot of which Compute says READY."""
+        if self.id not in self.world.store.workspaces:
+            return
+        machines = self.world.machines
+        there = {machines.content_of(place) for place in machines.disks}
+        there |= {
+            machines.content_of(Place(GLOBAL, name))
+            for name, status in machines.snapshots.items()
+            if status is SnapshotStatus.READY
+        }
+        assert there >= {*self.needed, HERS}
+
+    def sweep(self) -> None:
+        """Run the hourly sweep twice, with what follows of it."""
+        for _ in range(2):
+            self.world.machines.calm()
+            self.world.clock.advance(A_DAY)
+            self.world.reconcile_fleet()
+            self.run()
+
+    def check_end(self) -> str:
+        """See that nothing is left over and no content is mixed; return what is in the home."""
+        self.sweep()
+        ws, machines = self.workspace, self.world.machines
+        assert ws.operation is None
+        assert ws.home_source is None
+        content = self.home()
+        assert content in {EARLIER, LATER}
+        failed = ws.error is not None and ws.error.operation_kind is OperationKind.RESTORE
+        if failed:
+            assert content == LATER
+        ours = {place for place in machines.disks if self.id in place.name}
+        machine = self.world.machine(ws)
+        boot = {place for place in ours if machine and place.name.startswith(ws.instance_name)}
+        old = {Place(each.zone, each.name) for each in ws.old_homes}
+        assert not {self._is_kept(each.snapshot_id) for each in ws.old_homes} & {True}
+        assert ours - boot - self.moved == {Place(ws.zone, ws.disk_name), *old}
+        other = self.world.workspace(self.other)
+        assert machines.content_of(Place(other.zone, other.disk_name)) == HERS
+        kept = {
+            machines.content_of(Place(GLOBAL, each.place.name))
+            for each in self.world.store.snapshots.values()
+            if each.state is SnapshotState.READY and each.workspace_id == self.id
+        }
+        kept |= {machines.content_of(each) for each in (*old, *self.moved)}
+        assert {content, *kept} >= self.needed
+        assert HERS not in kept
+        return content
+
+    def _is_kept(self, snapshot_id: str | None) -> bool:
+        """Say whether a snapshot is READY, as recorded and in Compute."""
+        known = self.world.store.snapshots.get(snapshot_id or "")
+        there = known and self.world.machines.snapshots.get(known.place.name)
+        ready = known is not None and known.state is SnapshotState.READY
+        return ready and there is SnapshotStatus.READY
+
+    def check_ways_out(self) -> str:
+        """See that a START leads to READY on the same content, and return that."""
+        content = self.home()
+        ws = self.workspace
+        self.world.start(OWNER, ws.id)
+        self.run()
+        assert self.workspace.status is Status.READY
+        assert self.home() == content
+        return self.check_end()
+
+
+@pytest.fixture(autouse=True)
+def one_step_at_a_time() -> Iterator[None]:
+    """Have each delivery do one step, so that tests can stop in each phase."""
+    with mock.patch.object(advance_operation, "MOST_STEPS", 1):
+        yield
+
+
+# ---- before ----
+
+
+def _ready(_world: World, _ws: Workspace) -> None:
+    """Leave it READY."""
+
+
+def _suspended(world: World, ws: Workspace) -> None:
+    world.stop(OWNER, ws.id)
+    world.run()
+
+
+def _shut_down(world: World, ws: Workspace) -> None:
+    world.machines.stop_by_hand(place_of(ws))
+    world.pass_time(timedelta(minutes=1))
+    world.look(ws)
+    world.run()
+
+
+def _gone(world: World, ws: Workspace) -> None:
+    world.machines.delete_by_hand(place_of(ws))
+    world.look(ws)
+    world.run()
+
+
+def _kept(world: World, ws: Workspace) -> None:
+    """Have a READY snapshot of the last state, since no machine has the disk."""
+    _gone(world, ws)
+    world.snapshot(OWNER, ws.id)
+    world.run()
+
+
+def _failed(world: World, ws: Workspace) -> None:
+    """Be in ERROR after a START whose machine never reported."""
+    _shut_down(world, ws)
+    world.machines.script_boot(GuestMishap.NEVER_READY)
+    world.start(OWNER, ws.id)
+    world.run()
+
+
+BEFORE: dict[str, Callable[[World, Workspace], None]] = {
+    "ready": _ready,
+    "suspended": _suspended,
+    "shut down": _shut_down,
+    "without a machine": _gone,
+    "kept": _kept,
+    "failed": _failed,
+}
+
+
+def restoring(before: str = "ready") -> Restoring:
+    """Return a world in which a home may be restored from an earlier snapshot."""
+    world = World(policy=replace(POLICY, limits=replace(POLICY.limits, workspaces=2, running=2)))
+    other = world.ready(OTHER)
+    world.machines.write(Place(other.zone, other.disk_name), HERS)
+    ws = world.ready(OWNER)
+    home = Place(ws.zone, ws.disk_name)
+    world.machines.write(home, EARLIER)
+    world.snapshot(OWNER, ws.id, "earlier")
+    world.run()
+    [source] = world.store.snapshots
+    world.machines.write(home, LATER)
+    BEFORE[before](world, ws)
+    return Restoring(world, ws.id, source, other.id)
+
+
+PHASES = (
+    *(Phase.STOP, Phase.AWAIT_STOPPED, Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
+    *(Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY),
+)
+BEFORE_THE_SWITCH = PHASES[:7]
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_home_can_be_restored_in_every_state(before: str) -> None:
+    """It is READY with what the snapshot has. What was there is a snapshot, and the disk gone."""
+    there = restoring(before)
+    old = there.workspace.disk_name
+    there.ask()
+    there.run()
+    ws = there.workspace
+    assert (ws.status, ws.error, ws.operation) == (Status.READY, None, None)
+    assert ws.disk_name != old
+    machine = there.world.machines.peek(place_of(ws))
+    assert machine is not None
+    assert ws.disk_name in machine.disks
+    assert there.check_end() == EARLIER
+    automatic = [each for each in there.world.store.snapshots.values() if each.automatic]
+    assert len(automatic) == (0 if before == "kept" else 1)
+
+
+def test_what_was_there_can_be_restored_again() -> None:
+    """The snapshot that the first RESTORE took is the second one's source, and so on."""
+    there = restoring()
+    for expected in (EARLIER, LATER, EARLIER):
+        there.ask()
+        there.run()
+        assert there.check_end() == expected
+        [there.source] = [
+            each.id
+            for each in there.world.store.snapshots.values()
+            if there.world.machines.content_of(Place(GLOBAL, each.place.name)) != expected
+        ][-1:]
+
+
+# ---- Compute's faults ----
+
+COMMANDS: tuple[type[Command], ...] = (StopInstance, CreateSnapshot, DeleteInstance, InsertInstance)
+_OF_SNAPSHOTS = {Mishap.CAPTURE_FAILS, Mishap.UPLOAD_FAILS}
+
+
+def _mishaps() -> Iterator[tuple[type[Command], Mishap, FaultKind, int]]:
+    for command in COMMANDS:
+        for times in (1, 1000):
+            for kind in FaultKind:
+                yield command, Mishap.REFUSED, kind, times
+                yield command, Mishap.FAILS_LATER, kind, times
+            for mishap in set(Mishap) - {Mishap.REFUSED, Mishap.FAILS_LATER}:
+                if mishap not in _OF_SNAPSHOTS or command is CreateSnapshot:
+                    yield command, mishap, FaultKind.INVALID, times
+
+
+@pytest.mark.parametrize("before", ["ready", "suspended"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_refusal_of_any_call_loses_a_content(before: str, command: type[Command]) -> None:
+    """Once or for ever, at once or later: it ends, restored or as it was, and START goes on."""
+    wrong = []
+    for of, mishap, kind, times in _mishaps():
+        if of is not command:
+            continue
+        there = restoring(before)
+        there.world.machines.script(command, mishap, kind, times=times)
+        try:
+            there.ask()
+            there.run()
+            there.check_end()
+            there.check_ways_out()
+        except (AssertionError, HubError) as error:
+            wrong.append(f"{mishap.name} {kind.name} {times}: {type(error).__name__}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("mishap", GuestMishap)
+def test_a_restored_machine_that_does_not_come_up_leads_back_to_the_old_home(
+    mishap: GuestMishap,
+) -> None:
+    """It is suspended without a machine, and says why; a START makes one on the old home."""
+    there = restoring()
+    old = there.workspace.home_disk
+    there.world.machines.script_boot(mishap)
+    there.ask()
+    there.run()
+    ws = there.workspace
+    assert (ws.status, ws.home_disk, there.home()) == (Status.SUSPENDED, old, LATER)
+    assert ws.error is not None
+    assert ws.error.operation_kind is OperationKind.RESTORE
+    assert there.world.machine(ws) is None
+    assert there.check_end() == LATER
+    assert there.check_ways_out() == LATER
+
+
+@pytest.mark.parametrize("zones", [1, 2])
+def test_a_restore_goes_to_a_zone_with_capacity_or_back(zones: int) -> None:
+    """The snapshot is in no zone. If no zone has capacity, the old home is the home again."""
+    there = restoring()
+    old = there.workspace.zone
+    for zone in POLICY.zones[:zones]:
+        there.world.machines.script(
+            InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=zone, times=9
+        )
+    there.ask()
+    there.run()
+    ws = there.workspace
+    if zones == 1:
+        assert (ws.status, ws.zone != old) == (Status.READY, True)
+        assert there.check_end() == EARLIER
+    else:
+        assert (ws.status, ws.zone, ws.error and ws.error.code) == (
+            *(Status.SUSPENDED, old),
+            "NO_CAPACITY",
+        )
+        assert there.check_end() == LATER
+    there.check_ways_out()
+
+
+# ---- what people do meanwhile ----
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_delete_is_a_way_out_of_every_phase(phase: Phase) -> None:
+    """Nothing of the workspace is left, neither disk, nor snapshot, nor record."""
+    there = restoring()
+    there.ask()
+    assert there.run_until_in(phase)
+    there.world.delete(OWNER, there.id)
+    there.world.run()
+    machines = there.world.machines
+    assert there.id not in there.world.store.workspaces
+    assert not [place for place in machines.disks if there.id in place.name]
+    assert not [name for name in machines.snapshots if there.id in name]
+    assert {each.workspace_id for each in there.world.store.snapshots.values()} == set()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_other_requests_wait_for_a_restore(phase: Phase) -> None:
+    """The same RESTORE again is the one under way, its source stays, and all else is refused."""
+    there = restoring()
+    there.ask()
+    assert there.run_until_in(phase)
+    operation = there.workspace.operation
+    assert operation is not None
+    again = there.ask().operation
+    assert again is not None
+    assert again.id == operation.id
+    for refused in (World.start, World.stop, World.snapshot):
+        with pytest.raises(OperationUnderWayError):
+            refused(there.world, OWNER, there.id)
+    with pytest.raises(SnapshotInUseError):
+        there.world.delete_snapshot(OWNER, there.id, there.source)
+    there.run()
+    assert there.check_end() == EARLIER
+
+
+def _delete_source(there: Restoring, _: Workspace) -> None:
+    there.world.machines.delete_snapshot_by_hand(there.source_name)
+    there.gone_by_hand.add(EARLIER)
+
+
+def _fail_source(there: Restoring, _: Workspace) -> None:
+    there.world.machines.fail_snapshot(there.source_name)
+    there.gone_by_hand.add(EARLIER)
+
+
+def _delete_copy(there: Restoring, _: Workspace) -> None:
+    """Delete the snapshot of what is there now, in whatever state it is."""
+    for name in [each for each in there.world.machines.snapshots if each != there.source_name]:
+        there.world.machines.delete_snapshot_by_hand(name)
+
+
+def _move_home(there: Restoring, ws: Workspace) -> None:
+    machines = there.world.machines
+    machines.delete_by_hand(place_of(ws))
+    home = Place(ws.zone, ws.disk_name)
+    content = machines.content_of(home)
+    if content is None:  # it is yet to be made
+        return
+    labels = machines.disk_labels(home)
+    machines.delete_disk_by_hand(home)
+    moved = Place("us-central1-a", ws.disk_name)
+    machines.make_disk_by_hand(moved, labels)
+    machines.write(moved, content)
+    there.moved.add(moved)
+
+
+def _delete_home(there: Restoring, ws: Workspace) -> None:
+    """Delete the machine and the recorded home disk, which only before the switch has a content."""
+    home = Place(ws.zone, ws.disk_name)
+    there.world.machines.delete_by_hand(place_of(ws))
+    there.world.machines.delete_disk_by_hand(home)
+    if ws.home_disk is not None:
+        there.gone_by_hand.add(LATER)
+
+
+def _on(act: Callable[[FakeMachines, Place], None]) -> Callable[[Restoring, Workspace], None]:
+    return lambda there, ws: act(there.world.machines, place_of(ws))
+
+
+def _on_home(act: Callable[[FakeMachines, Place], None]) -> Callable[[Restoring, Workspace], None]:
+    return lambda there, ws: act(there.world.machines, Place(ws.zone, ws.disk_name))
+
+
+def _start(there: Restoring, ws: Workspace) -> None:
+    """Start the machine, if it is off."""
+    machine = there.world.machine(ws)
+    if machine and machine.state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
+        there.world.machines.start_by_hand(place_of(ws))
+
+
+BY_HAND: dict[str, Callable[[Restoring, Workspace], None]] = {
+    "machine stopped": _on(FakeMachines.stop_by_hand),
+    "machine started": _start,
+    "machine deleted": _on(FakeMachines.delete_by_hand),
+    "home detached": _on_home(FakeMachines.detach_disk_by_hand),
+    "home deleted": _delete_home,
+    "home moved": _move_home,
+    "source deleted": _delete_source,
+    "source failed": _fail_source,
+    "copy deleted": _delete_copy,
+}
+
+
+@pytest.mark.parametrize("before", ["ready", "suspended"])
+@pytest.mark.parametrize("act", BY_HAND)
+def test_no_change_by_hand_loses_what_it_does_not_delete(before: str, act: str) -> None:
+    """In every phase: it ends, restored or as it was, and a START goes on with the same home."""
+    wrong = []
+    for phase in PHASES:
+        there = restoring(before)
+        there.ask()
+        if not there.run_until_in(phase):
+            continue
+        try:
+            BY_HAND[act](there, there.workspace)
+            there.run()
+            there.check_end()
+            there.check_ways_out()
+        except (AssertionError, HubError) as error:
+            wrong.append(f"{phase}: {type(error).__name__}: {error}")
+    assert not wrong, "\n".join(wrong)

@@ -161,10 +161,6 @@ class World:
             self.records, self.policy, actor(owner), workspace_id, snapshot_id
         )
 
-    def restore(self, owner: str, workspace_id: str, snapshot_id: str) -> Workspace:
-        """Ask that its home be what a snapshot has."""
-        return restore_workspace(self.records, self.policy, actor(owner), workspace_id, snapshot_id)
-
     def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
         """Ask for its real-time status, of a process that has just begun."""
         seen = SeenMachines(lambda: self.machines_port, self.clock)

@@ -16,12 +16,14 @@ from shared.domain.instance import (
     CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    Disk,
     DiskSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
     Instance,
     InstanceState,
+    Place,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -43,7 +45,7 @@ from shared.domain.workspace import (
 )
 
 _TAKEN = {Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED}
-MOST_PHASES = 30  # more than any operation has that goes well
+MOST_PHASES = 30  # more than any operation has that goes well and deletes no old homes
 _IN_TIME = timedelta(days=1)
 _NEW = "new"  # the id of a machine that is not made yet
 
@@ -87,13 +89,14 @@ def course_of(before: Workspace, after: Workspace, now: datetime, policy: Policy
     more that still exists.
     """
     seen = _Seen(before, goes_on=_same(before.operation, after.operation))
+    most = MOST_PHASES + 2 * len(seen.old)
     workspace: Workspace | None = _undisturbed(after, now)
     phases: list[Phase] = []
     losses: dict[Lost, Loss] = {}
     while workspace is not None and (operation := workspace.operation) is not None:
         if phases[-1:] != [operation.phase]:
             phases.append(operation.phase)
-        if len(phases) > MOST_PHASES:
+        if len(phases) > most:
             raise AssertionError(f"a {operation.kind} that goes well does not end: {phases}")
         step = Step(
             workspace=workspace,
@@ -194,9 +197,14 @@ class _Seen:
         """
         state = _state(record, goes_on=goes_on)
         self.instance = _instance(record, state, record.machine_made_at) if state else None
-        attached = self.instance is not None
+        made = self.instance is not None or _leaves_home(record.operation)
         self.source = _snapshot(record, record.home_source) if record.home_source else None
-        self.home = attached or record.home_disk is not None or _leaves_home(record.operation)
+        self.home = made or record.home_disk is not None
+        self.old = [_disk(record, each.name, each.zone) for each in record.old_homes]
+        former = record.operation.former_home if record.operation else None
+        if former is not None and not goes_on:  # that is the home again, and what was made is not
+            self.home = True
+            self.old += [_disk(record, record.disk_name, record.zone)] if made else []
         waits = record.operation is not None and record.operation.phase in _TAKEN
         self.snapshot = _taken(record) if goes_on and waits else None
 
@@ -208,9 +216,11 @@ class _Seen:
     def inputs(self, operation: Operation) -> StepInput:
         """Return what the next step of the operation reads now."""
         deletes_copied = operation.phase is Phase.DELETE_DISK and self.home
+        searches = operation.kind is OperationKind.DELETE and operation.phase is Phase.DELETE_DISK
         return StepInput(
             instance=self.instance,
             disk_exists=reads_disk(operation) and self.home,
+            disks=tuple(self.old) if searches and not self.home else (),
             source=self.source,
             snapshot=self.snapshot,
             has_copy=operation.last_copy if deletes_copied else None,
@@ -229,8 +239,10 @@ class _Seen:
                 return StartedCall("", _NEW)
             case DeleteInstance():
                 self.instance = None
-            case DeleteDisk():
+            case DeleteDisk() if self.home:
                 self.home = False
+            case DeleteDisk(place):
+                self.old = [each for each in self.old if Place(each.zone, each.name) != place]
             case CreateSnapshot():
                 self.snapshot = _taken(record)
             case StartInstance() | ResumeInstance():
@@ -261,13 +273,18 @@ def _taken(record: Workspace) -> DiskSnapshot:
 
 
 def _leaves_home(operation: Operation | None) -> bool:
-    """Say whether a CREATE or a START has left a home disk that is not recorded.
+    """Say whether a CREATE, a START or a RESTORE has left a home disk that is not recorded.
 
     It is recorded once somebody can have used it.
     """
-    makes = operation is not None and operation.kind in {OperationKind.CREATE, OperationKind.START}
-    leaves = {Phase.AWAIT_ABSENT, Phase.DELETE_DISK}
-    return operation is not None and makes and operation.phase in leaves
+    if operation is None or operation.phase not in {Phase.AWAIT_ABSENT, Phase.DELETE_DISK}:
+        return False
+    makes = operation.kind in {OperationKind.CREATE, OperationKind.START}
+    return makes or operation.former_home is not None
+
+
+def _disk(record: Workspace, name: str, zone: str) -> Disk:
+    return Disk(name=name, zone=zone, labels={}, created_at=record.created_at)
 
 
 def _snapshot(record: Workspace, source: HomeSource) -> DiskSnapshot:

@@ -213,9 +213,11 @@ class _Delivery:
         try:
             return self._see_elsewhere(replace(step, inputs=seen))
         except UnavailableError as error:
-            if operation.kind is not OperationKind.DELETE:
+            knows_more = bool(workspace.old_homes) and step.now < operation.deadline_at
+            if operation.kind is not OperationKind.DELETE or knows_more:
                 raise
             # A zone does not answer. What is left there is an orphan, which the hourly sweep finds.
+            # A disk that the record names is waited for as long as the DELETE may take.
             logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
             return seen
 

@@ -155,15 +155,15 @@ class World:
             self.records, self.policy, actor(owner), workspace_id, name
         )
 
+    def restore(self, owner: str, workspace_id: str, snapshot_id: str) -> Workspace:
+        """Ask that its home be again what a snapshot has."""
+        return restore_workspace(self.records, self.policy, actor(owner), workspace_id, snapshot_id)
+
     def delete_snapshot(self, owner: str, workspace_id: str, snapshot_id: str) -> Snapshot:
         """Ask that a snapshot be deleted."""
         return manage_snapshots.delete_snapshot(
             self.records, self.policy, actor(owner), workspace_id, snapshot_id
         )
-
-    def restore(self, owner: str, workspace_id: str, snapshot_id: str) -> Workspace:
-        """Ask that its home be what a snapshot has."""
-        return restore_workspace(self.records, self.policy, actor(owner), workspace_id, snapshot_id)
 
     def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
         """Ask for its real-time status, of a process that has just begun."""

@@ -16,7 +16,13 @@ from shared.domain.instance import FaultKind
 from shared.domain.machine_access import attended
 from shared.domain.plain_text import quoted_lines
 from shared.domain.snapshots import Snapshot, unwanted
-from shared.domain.steps.step import CALLING_PHASE, SNAPSHOT_PHASES, UNCAPTURED_PHASES, Step
+from shared.domain.steps.step import (
+    CALLING_PHASE,
+    DISK_PHASES,
+    SNAPSHOT_PHASES,
+    UNCAPTURED_PHASES,
+    Step,
+)
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
@@ -114,8 +120,12 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     return replace(ended, snapshots=left)
 
 
-def _end_restore_failed(step: Step, problem: Problem) -> Updated:
-    """End a RESTORE with the home that there was before, and the status that its machine means."""
+def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> Updated:
+    """End a RESTORE with the home that there was before, and the status that its machine means.
+
+    What it has made is an old home, unless it is seen to be gone, or to be somebody else's.
+    ``seen``: this step has looked.
+    """
     observed = observed_state(step.inputs.instance)
     was = step.workspace
     if step.has_switched:
@@ -129,7 +139,8 @@ def _end_restore_failed(step: Step, problem: Problem) -> Updated:
         asleep = observed is ObservedState.ABSENT and was.status is Status.SUSPENDED
         status = Status.SUSPENDED if asleep else Status.ERROR
     back = replace(step, workspace=with_former_home(step.record))
-    if step.inputs.home_is_foreign:  # it was never a home of this workspace
+    looked = seen and not step.inputs.pending and step.operation.phase in DISK_PHASES
+    if looked and (step.inputs.home_is_foreign or not step.inputs.disk_exists):
         back = replace(back, workspace=replace(back.workspace, old_homes=was.old_homes))
     ended = back.finish(status, "RestoreFailed", problem)
     ended = recording(
@@ -235,7 +246,8 @@ def overdue_unseen(step: Step) -> Updated:
     if kind is OperationKind.SNAPSHOT:
         return end_without_snapshot(step, unavailable, may_exist=True)
     if kind is OperationKind.RESTORE:
-        failed = _end_restore_failed(step, step.operation.failure or unavailable)
+        problem = step.operation.failure or unavailable
+        failed = _end_restore_failed(step, problem, seen=False)
         return recording(failed, machine_running=workspace.machine_running or step.has_switched)
     stays_ready = kind is OperationKind.STOP and workspace.memory_is_ready
     ended = step.finish(

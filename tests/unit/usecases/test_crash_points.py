@@ -11,13 +11,21 @@ from typing import Any
 import pytest
 
 from shared.domain.errors import UnavailableError
-from shared.domain.instance import CreateSnapshot, FaultKind, InsertInstance, SuspendInstance
+from shared.domain.instance import (
+    CreateSnapshot,
+    FaultKind,
+    InsertInstance,
+    Place,
+    SuspendInstance,
+)
 from shared.domain.lifecycle import NewMachine
 from shared.domain.owner_limits import Key
+from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
-from shared.domain.workspace import Status
+from shared.domain.workspace import Phase, Status
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
-from tests.fakes.machines import Mishap
+from tests.fakes.machines import INSTALLATION, Durations, Mishap
+from tests.fakes.records import a_snapshot
 from tests.fakes.world import World, place_of
 
 KEY = Key("a-key", "a-body")
@@ -117,6 +125,27 @@ def _snapshot_without_capacity(world: World) -> None:
     _no_capacity_in_first_zone(world)
 
 
+def _restorable(world: World) -> None:
+    """Have a READY workspace whose home can be restored, without the time that a SNAPSHOT takes."""
+    workspace = world.ready()
+    snapshot, home = a_snapshot(workspace), Place(workspace.zone, workspace.disk_name)
+    labels = {**labels_of(workspace.id, "alice"), "hub": INSTALLATION}
+    world.machines.make_snapshot_by_hand(snapshot.place.name, home, labels)
+    world.store.put_snapshots(snapshot)
+
+
+def _never_restored(world: World) -> None:
+    _restorable(world)
+    _never_allowed(world)
+
+
+def _restoring(world: World) -> None:
+    """Have a RESTORE that makes its new home."""
+    _restorable(world)
+    _restore(world)
+    world.run(lambda: _only(world).operation.phase is Phase.INSERTING)
+
+
 def _no_snapshots_allowed(world: World) -> None:
     world.ready()
     world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.QUOTA, times=9)
@@ -127,6 +156,11 @@ def _delete_snapshot(world: World) -> object:
         world.delete_snapshot("alice", snapshot.workspace_id, snapshot.id)
         for snapshot in world.store.snapshots.values()
     ]
+
+
+def _restore(world: World) -> object:
+    [snapshot] = [each.id for each in world.store.snapshots.values() if not each.automatic]
+    return world.restore("alice", _only(world).id, snapshot)
 
 
 def _fork(world: World) -> object:
@@ -168,6 +202,9 @@ STORIES = {
     "delete before a snapshot": Story(_of_alice(World.delete), _asking_for_snapshot),
     "delete during a snapshot": Story(_of_alice(World.delete), _taking_snapshot),
     "delete with snapshots": Story(_of_alice(World.delete), _snapshot),
+    "restore": Story(_restore, _restorable),
+    "restore that is refused": Story(_restore, _never_restored),
+    "delete during a restore": Story(_of_alice(World.delete), _restoring),
     "fork": Story(_fork, _snapshot),
     "fork in another zone": Story(_fork, _snapshot_without_capacity),
 }
@@ -183,7 +220,9 @@ def play(
     the reconciler runs.
     """
     world = World(
-        policy=Policy(), retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10)
+        policy=Policy(),
+        retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10),
+        durations=Durations(upload=timedelta(seconds=20)),  # the fewer looks, the shorter the test
     )
     story.before(world)
     interruptions = Interruptions()
@@ -219,6 +258,7 @@ def outcome(world: World) -> list[dict[str, Any]]:
             "machine": (machine := world.machine(workspace))
             and (machine.state, machine.command.image_tag),
             "is the recorded machine": machine is not None and machine.id == workspace.instance_id,
+            "old_homes": len(workspace.old_homes),
             "disk": any(disk.name == workspace.disk_name for disk in world.machines.disks),
         }
         for workspace in world.store.workspaces.values()
@@ -301,6 +341,9 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "delete before a snapshot": None,
         "delete during a snapshot": None,
         "delete with snapshots": None,
+        "restore": Status.READY,
+        "restore that is refused": Status.SUSPENDED,
+        "delete during a restore": None,
         "fork": Status.READY,
         "fork in another zone": Status.READY,
     }

@@ -19,16 +19,20 @@ from shared.domain.instance import (
     DeleteInstance,
     FaultKind,
     InsertInstance,
+    Place,
     ResumeInstance,
     StartInstance,
     SuspendInstance,
 )
 from shared.domain.lifecycle import NewMachine, NewWorkspace
+from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Workspace
 from shared.usecases import manage_workspaces
 from shared.usecases.create_workspace import dry_run_create
+from shared.usecases.restore_workspace import dry_run_restore
 from tests.fakes.machines import PROJECT, GuestMishap, Mishap
+from tests.fakes.records import a_snapshot
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, actor, place_of
 
@@ -280,11 +284,26 @@ def refused_delete(world: PausingWorld) -> None:
     world.run()
 
 
+def restored(world: PausingWorld) -> None:
+    """Tell of a home that is restored."""
+    workspace = ready(world)
+    world.restore(OWNER, workspace.id, snapshot_of(world, workspace))
+    world.run()
+
+
+def refused_restore(world: PausingWorld) -> None:
+    """Tell of a home of which the restored one gets no machine."""
+    workspace = asleep(world)
+    world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.POLICY)
+    world.restore(OWNER, workspace.id, snapshot_of(world, workspace))
+    world.run()
+
+
 STORIES = (
     *(life, boot, renewal, rebuild, another_type, idle, forgotten),
     *(failed_create, no_capacity_here, no_capacity_to_wake_up, no_capacity_for_another),
     *(deleted_by_hand, booted_by_hand, failed_boot, refused_boot),
-    *(refused_suspend, no_suspend, refused_delete),
+    *(refused_suspend, no_suspend, refused_delete, restored, refused_restore),
 )
 
 
@@ -305,6 +324,22 @@ def pauses(story: Callable[[PausingWorld], None]) -> Iterator[PausingWorld]:
 # ---- the requests ----
 
 
+def snapshot_of(world: PausingWorld, workspace: Workspace) -> str:
+    """Return the id of a READY snapshot of the home, if it has one; it is made at the first call.
+
+    Any other id is that of no snapshot.
+    """
+    known = [each.id for each in world.store.snapshots.values() if not each.automatic]
+    home = workspace.home_disk
+    if known or home is None:
+        return known[0] if known else "none"
+    snapshot, labels = a_snapshot(workspace), {**labels_of(workspace.id, OWNER)}
+    place = Place(home.zone, home.name)
+    world.machines.make_snapshot_by_hand(snapshot.place.name, place, labels)
+    world.store.put_snapshots(snapshot)
+    return snapshot.id
+
+
 def told(world: PausingWorld, request: str) -> DryRun:
     """Return what a dry run of a request says."""
     asked = (world.records, world.policy, actor(OWNER), world.its_id)
@@ -312,6 +347,8 @@ def told(world: PausingWorld, request: str) -> DryRun:
         return manage_workspaces.dry_run_stop(*asked)
     if request == "delete":
         return manage_workspaces.dry_run_delete(*asked)
+    if request == "restore":
+        return dry_run_restore(*asked, snapshot_of(world, world.workspace(world.its_id)))
     return manage_workspaces.dry_run_start(*asked, STARTS[request])
 
 
@@ -321,6 +358,9 @@ def asked(world: PausingWorld, request: str) -> Workspace:
         return world.stop(OWNER, world.its_id)[0]
     if request == "delete":
         return world.delete(OWNER, world.its_id)
+    if request == "restore":
+        workspace = world.workspace(world.its_id)
+        return world.restore(OWNER, workspace.id, snapshot_of(world, workspace))
     return world.start(OWNER, world.its_id, STARTS[request])[0]
 
 
@@ -330,7 +370,7 @@ STARTS = {
     "start larger": NewMachine(machine_type="e2-standard-16"),
     "rename": NewMachine(name="two"),
 }
-REQUESTS = ("stop", "delete", *STARTS)
+REQUESTS = ("stop", "delete", "restore", *STARTS)
 
 
 def without_id(workspace: Workspace) -> Workspace:
@@ -391,11 +431,13 @@ def check_losses(world: PausingWorld, run: DryRun, before: Workspace, *, had_mac
     lost = {loss.what for loss in run.losses}
     happened = {event.what for event in world.store.events}
     assert (Lost.MEMORY in lost) == ("MemoryLost" in happened)
-    assert (Lost.HOME in lost) == (before.home_disk is not None and after is None)
+    under_way = before.operation
+    had_home = before.home_disk or (under_way.former_home if under_way else None)
+    assert (Lost.HOME in lost) == (had_home is not None and after is None)
     begins_delete = run.decision is Decision.BEGIN and after is None
     assert (Lost.NAME in lost) == (begins_delete or (after or before).name != before.name)
     deleted = DeleteInstance in {type(command) for command, _ in world.machines.calls}
-    worth_it = had_machine and before.home_disk is not None
+    worth_it = had_machine and had_home is not None
     assert (Lost.BOOT_DISK in lost) == (deleted and worth_it)
 
 

@@ -88,6 +88,11 @@ class Transition:
         return self.change.snapshots if isinstance(self.change, Updated) else ()
 
     @property
+    def last_copy(self) -> HomeSource | None:
+        """The snapshot by which a workspace that is forgotten can be taken back; None if none."""
+        return self.change.last_copy if isinstance(self.change, Forgotten) else None
+
+    @property
     def begins(self) -> OperationKind | None:
         """The kind of operation that begins; None if none does."""
         before, after = self.before.operation, self.after.operation if self.after else None

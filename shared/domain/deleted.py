@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.errors import LastCopyGoneError
+from shared.domain.forks import forked
 from shared.domain.last_copies import undelete_until
 from shared.domain.policy import Policy
 from shared.domain.snapshots import Snapshot, SnapshotState, source_of
@@ -63,6 +64,31 @@ def entry_of(
         deleted_by=operation.requested_by,
         automatic=operation.automatic,
         until=until,
+    )
+
+
+def kept_copy(snapshot: Snapshot, now: datetime) -> Snapshot | None:
+    """Return the last copy's record as the commit writes it by which its entry is made.
+
+    It changes only so that a deletion of it that was decided before is refused (``forks.forked``).
+    If a person has asked for its deletion while the workspace was being deleted, it stays after
+    all: Compute was not asked for that, since the workspace waited for it. None if it was lost.
+    """
+    if snapshot.state in _USABLE:
+        return forked(snapshot, now)
+    if snapshot.state is not SnapshotState.DELETING or snapshot.gce_operation is not None:
+        return None
+    return replace(
+        snapshot,
+        state=SnapshotState.READY,
+        ready_at=snapshot.ready_at or now,
+        error=None,
+        step=snapshot.step + 1,
+        resends=0,
+        updated_at=now,
+        attend_at=None,
+        deleting_since=None,
+        kept_until=None,
     )
 
 

@@ -88,7 +88,7 @@ def dry_run_of(transition: Transition, owner: Owner, now: datetime, policy: Poli
 
 def losing_snapshots(deletion: DryRun, number: int) -> DryRun:
     """Return the dry run of a deletion of a workspace that has this many snapshots."""
-    if deletion.decision is not Decision.BEGIN or number == 0:
+    if deletion.decision is Decision.NOTHING or number == 0:
         return deletion
     many = "its snapshot is" if number == 1 else f"its {number} snapshots are"
     loss = Loss(Lost.SNAPSHOTS, f"The workspace is deleted: {many} deleted, too.")

@@ -78,10 +78,13 @@ class OperationUnderWayError(HubError):
 
     def __init__(self, operation: Operation) -> None:
         wait = "Wait until its operation is null"
-        is_short = operation.kind is OperationKind.SNAPSHOT
-        ways_out = (
-            f"{wait}: it lasts some seconds." if is_short else f"{wait}, or delete the workspace."
-        )
+        ways_out = f"{wait}, or delete the workspace."
+        if operation.kind is OperationKind.SNAPSHOT:
+            ways_out = f"{wait}: it lasts some seconds."
+        elif operation.kind is OperationKind.DELETE:
+            ways_out = "Wait until it has ended."
+            if not operation.purge:
+                ways_out += " GET /deleted-workspaces lists what can be taken back then."
         super().__init__(f"A {operation.kind} is under way on this workspace. {ways_out}")
         self.operation = operation
 

@@ -89,6 +89,11 @@ def check_unused(snapshot_id: str, workspaces: Iterable[Workspace]) -> None:
         SnapshotInUseError: some workspaces have no other home.
     """
     waiting = waiting_for(snapshot_id, workspaces)
+    if any(each.is_being_deleted for each in waiting):
+        raise SnapshotInUseError(
+            "The workspace is being deleted, and this snapshot is kept so that it can be taken "
+            "back. To delete both, delete the workspace with purge."
+        )
     if waiting:
         names = ", ".join(sorted(repr(each.name) for each in waiting))
         raise SnapshotInUseError(

@@ -403,9 +403,13 @@ class Workspace:
 
     @property
     def sources(self) -> tuple[HomeSource, ...]:
-        """The snapshots that a home is yet to be made from, so they must stay."""
+        """The snapshots that a home is yet to be made from, so they must stay.
+
+        So must the last copy of a home that a DELETE takes away.
+        """
         restores = self.operation.restores if self.operation else None
-        return tuple(each for each in (self.home_source, restores) if each is not None)
+        copy = self.operation.last_copy if self.operation and self.is_being_deleted else None
+        return tuple(each for each in (self.home_source, restores, copy) if each is not None)
 
     @property
     def memory_is_ready(self) -> bool:

@@ -259,6 +259,33 @@ def _assert_let_in(world: World, workspace: Workspace) -> None:
     assert machine.logins == [f"user:{OWNER}@example.com"]
 
 
+def _restored(world: World) -> None:
+    """A home is restored by today's version. Once the old one is gone, both versions go on."""
+    workspace = world.ready(OWNER)
+    home = Place(workspace.zone, workspace.disk_name)
+    world.machines.write(home, "earlier")
+    world.snapshot(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.READY)
+    world.machines.write(home, "later")
+    [snapshot] = world.store.snapshots
+    world.restore(OWNER, workspace.id, snapshot)
+    _assert_settled(world, workspace, Status.READY)
+    for _ in range(2):
+        world.reconcile_fleet()
+        world.pass_time(timedelta(minutes=1))
+    assert world.workspace(workspace.id).old_homes == ()
+    for ask in (World.stop, World.start):
+        ask(world, OWNER, workspace.id)
+        world.run()
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    restored = world.workspace(workspace.id)
+    assert world.machines.content_of(Place(restored.zone, restored.disk_name)) == "earlier"
+    world.delete(OWNER, workspace.id)
+    world.run()
+    assert (world.machines.instances, world.machines.disks) == ({}, set())
+
+
 STORIES: dict[str, Callable[[World], None]] = {
     "all verbs": _all_verbs,
     "another machine": _another_machine,
@@ -277,5 +304,6 @@ STORIES: dict[str, Callable[[World], None]] = {
     "old machine": _old_machine,
     "power off": _power_off,
     "rebuilt": _rebuilt,
+    "restored": _restored,
     "superseded": _superseded,
 }

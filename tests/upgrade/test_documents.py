@@ -26,7 +26,7 @@ from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.owner_limits import Key
 from shared.domain.steps import Call
-from shared.domain.workspace import HomeSource, OperationKind, Owner, Phase, Workspace
+from shared.domain.workspace import HomeSource, OldHome, OperationKind, Owner, Phase, Workspace
 from tests.fakes.machines import fault
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_step, a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
@@ -183,13 +183,22 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
         a_workspace(home_source=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1")),
         a_workspace(operation=an_operation(OperationKind.SNAPSHOT)),
         a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.SNAPSHOT)),
+        a_workspace(operation=an_operation(OperationKind.RESTORE)),
+        a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.RESTORE)),
+        a_workspace(old_homes=(OldHome("home-1", "us-west1-a", "a-snapshot"),)),
     ],
-    ids=["home to be made from one", "under way", "failed"],
+    ids=[
+        *("home to be made from one", "under way", "failed"),
+        *("restore under way", "restore failed", "old home"),
+    ],
 )
 def test_the_version_refuses_a_record_that_needs_a_snapshot(
     version: Version, workspace: Workspace
 ) -> None:
-    """It would make an empty home, and does not know the operation. It changes nothing."""
+    """It would make an empty home or forget an old one, and does not know the operations.
+
+    It changes nothing.
+    """
     assert "Workspace is of a newer schema" in version.complaints(
         workspace_document(workspace), "Workspace"
     )

@@ -14,6 +14,7 @@ from werkzeug.test import create_environ
 from shared.domain.access import MachineIdentity
 from shared.domain.instance import (
     InstanceState,
+    Place,
     RefreshMetadata,
 )
 from shared.domain.lifecycle import NewMachine
@@ -133,6 +134,32 @@ def test_a_workspace_at_rest_can_be_started_and_stopped(version: Version, name: 
         True,
     )
     assert homes <= world.old_machines.all_disks
+
+
+@pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)
+def test_the_home_of_a_workspace_at_rest_can_be_restored(version: Version, name: str) -> None:
+    """It is READY on another disk then, and the hourly sweep deletes the one that it had."""
+    world = OldWorld(version, name)
+    if world.record.home_disk is None:  # it never was READY
+        world.start(world.owner, world.id)
+        world.run()
+    home = Place(world.record.zone, world.record.disk_name)
+    world.machines.write(home, "earlier")
+    world.snapshot(world.owner, world.id)
+    world.run()
+    world.machines.write(home, "later")
+    [snapshot] = world.store.snapshots
+    world.restore(world.owner, world.id, snapshot)
+    world.run()
+    for _ in range(2):
+        world.reconcile_fleet()
+        world.pass_time(timedelta(minutes=1))
+
+    restored = world.record
+    assert (restored.status, restored.error, restored.old_homes) == (Status.READY, None, ())
+    assert world.machines.content_of(Place(restored.zone, restored.disk_name)) == "earlier"
+    homes = {disk for disk in world.old_machines.all_disks if disk.startswith("home-")}
+    assert homes == {restored.disk_name} != {home.name}
 
 
 @pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)

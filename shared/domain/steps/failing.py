@@ -136,8 +136,9 @@ def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> U
     elif observed is ObservedState.RUNNING and was.memory_is_ready:
         status = Status.READY
     else:
-        asleep = observed is ObservedState.ABSENT and was.status is Status.SUSPENDED
-        status = Status.SUSPENDED if asleep else Status.ERROR
+        asleep = was.status is Status.SUSPENDED and was.instance_id is None
+        lacks_none = asleep and observed is ObservedState.ABSENT
+        status = Status.SUSPENDED if lacks_none else Status.ERROR
     back = replace(step, workspace=with_former_home(step.record))
     looked = seen and not step.inputs.pending and step.operation.phase in DISK_PHASES
     if looked and (step.inputs.home_is_foreign or not step.inputs.disk_exists):

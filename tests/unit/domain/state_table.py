@@ -88,7 +88,8 @@ def _restoring(workspace: Workspace, *, switched: bool) -> Workspace:
     assert workspace.operation is not None
     name = workspace.disk_name
     source = HomeSource("a-snapshot", "the-snapshot", 50, name)
-    operation = replace(workspace.operation, restores=source)
+    copied_at = NOW - timedelta(minutes=3)
+    operation = replace(workspace.operation, restores=source, copied_at=copied_at)
     if not switched:
         return replace(workspace, operation=operation)
     return replace(
@@ -135,6 +136,11 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
         )
     if operation.phase is Phase.FORGET:
         yield "disk there", StepInput(disk_exists=True)
+    if operation.copied_at and not operation.failure and operation.phase is Phase.DELETE_INSTANCE:
+        since = an_instance(workspace, InstanceState.TERMINATED, off_since=NOW)
+        before = replace(since, off_since=operation.copied_at)
+        yield "has run since", StepInput(instance=since)
+        yield "has run before", StepInput(instance=before)
     if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
         yield "another machine", StepInput(instance=another)
@@ -187,6 +193,8 @@ def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInpu
     if restores and workspace.operation.phase is Phase.SNAPSHOT:
         copy = HomeSource("last", "the-last", 50, workspace.disk_name)
         yield "has a copy", replace(seen, instance=None, has_copy=copy)
+        elsewhere = a_home(workspace, zone="us-west1-b")
+        yield "home elsewhere", replace(seen, disk_exists=False, disks=(elsewhere,))
     yield "absent, pending", replace(seen, pending=True)
     for status in SnapshotStatus:
         yield status.value.lower(), replace(seen, snapshot=a_disk_snapshot(workspace, status))

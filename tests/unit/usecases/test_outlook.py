@@ -20,6 +20,7 @@ from shared.domain.instance import (
     FaultKind,
     InsertInstance,
     InstanceState,
+    Place,
     ResumeInstance,
     SuspendInstance,
 )
@@ -29,6 +30,7 @@ from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import OperationKind, Workspace
 from tests.fakes.machines import GuestMishap, Mishap
+from tests.fakes.records import a_snapshot
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 
@@ -116,10 +118,21 @@ def _people(world: World, chance: random.Random) -> None:
         lambda: world.keep_awake(owner, workspace.id, None),
         lambda: _heartbeat(world, workspace, chance),
         lambda: _by_hand(world, workspace),
+        lambda: _restore(world, workspace),
         lambda: world.create(owner, f"w-{chance.randint(0, 99)}"),
     ]
     with contextlib.suppress(HubError):  # refused: nothing has happened
         chance.choice(acts)()
+
+
+def _restore(world: World, workspace: Workspace) -> None:
+    home = workspace.home_disk and Place(workspace.home_disk.zone, workspace.home_disk.name)
+    if home is None or world.machines.peek_disk(home) is None:
+        return
+    snapshot = a_snapshot(workspace, automatic=True)
+    world.machines.make_snapshot_by_hand(snapshot.place.name, home, {})
+    world.store.put_snapshots(snapshot)
+    world.restore(workspace.owner_id, workspace.id, snapshot.id)
 
 
 def _by_hand(world: World, workspace: Workspace) -> None:

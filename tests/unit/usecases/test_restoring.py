@@ -309,6 +309,18 @@ def suspended_by_hand(restoring: Restoring) -> None:
     restoring.world.machines.suspend_by_hand(place_of(restoring.before))
 
 
+def used_while_not_deleted(restoring: Restoring) -> None:
+    """Start the machine by hand while Compute does not delete it, and shut it down again."""
+    restoring.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.NOT_READY, times=10)
+    restoring.ask()
+    restoring.until(Phase.DELETE_INSTANCE)
+    restoring.world.machines.start_by_hand(place_of(restoring.before))
+    restoring.world.clock.advance(timedelta(minutes=1))
+    restoring.world.machines.write(restoring.home, SECOND)
+    restoring.world.machines.stop_by_hand(place_of(restoring.before))
+    restoring.world.clock.advance(timedelta(minutes=1))
+
+
 def not_deleted(restoring: Restoring) -> None:
     """Let the Hub not delete the machine."""
     restoring.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.POLICY)
@@ -388,6 +400,7 @@ WENT_WRONG: dict[Callable[[Restoring], None], tuple[Status, str]] = {
     started_by_hand: (Status.ERROR, "MACHINE_STARTED"),
     used_by_hand: (Status.SUSPENDED, "MACHINE_STARTED"),
     suspended_by_hand: (Status.SUSPENDED, "MACHINE_STARTED"),
+    used_while_not_deleted: (Status.SUSPENDED, "MACHINE_STARTED"),
     not_deleted: (Status.SUSPENDED, "COMPUTE_POLICY_FORBIDS"),
     source_gone_before: (Status.SUSPENDED, "SNAPSHOT_GONE"),
     source_gone_after: (Status.SUSPENDED, "SNAPSHOT_GONE"),
@@ -464,6 +477,20 @@ def test_a_home_can_be_restored_in_another_zone(restoring: Restoring) -> None:
     assert (after.status, after.zone, restoring.content) == (Status.READY, ZONES[1], FIRST)
     restoring.sweep(times=2)
     assert restoring.world.machines.disks == {Place(ZONES[1], after.disk_name)}
+
+
+def test_a_home_that_was_moved_by_hand_is_not_replaced(restoring: Restoring) -> None:
+    """A START finds it in its zone; then it can be restored."""
+    off(restoring)
+    restoring.world.machines.move_by_hand(place_of(restoring.before), ZONES[1])
+    restoring.world.machines.delete_by_hand(Place(ZONES[1], restoring.before.instance_name))
+
+    after = restoring.restore()
+
+    assert (after.error and after.error.code, restoring.kept) == ("HOME_DISK_GONE", [])
+    assert (restoring.start().zone, restoring.content) == (ZONES[1], SECOND)
+    assert (restoring.restore().error, restoring.content) == (None, FIRST)
+    assert [restoring.content_of(each) for each in restoring.kept] == [SECOND]
 
 
 # ---- what follows ----

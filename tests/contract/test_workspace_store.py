@@ -31,6 +31,7 @@ from shared.domain.workspace import (
     HomeSource,
     HostKey,
     Metadata,
+    OldHome,
     Operation,
     OperationKind,
     OwnedWorkspace,
@@ -119,6 +120,15 @@ FULL = Workspace(
         phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
         snapshot_name="before-lunch",
         home_at_rest=True,
+        restores=HomeSource(
+            "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1"
+        ),
+        former_home=HomeDisk("home-1", "us-west1-a"),
+        last_copy=HomeSource(
+            "0b1c2d3e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-2", 60, "home-1"
+        ),
+        copied_at=NOW - timedelta(minutes=1),
+        home_detached=True,
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),
@@ -139,8 +149,11 @@ FULL = Workspace(
         since=NOW - timedelta(hours=5),
         retry_at=NOW + timedelta(hours=5),
     ),
-    home_source=HomeSource("5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1"),
+    home_source=HomeSource(
+        "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1", "home-1-7"
+    ),
     snapshot_asked_at=NOW - timedelta(hours=6),
+    old_homes=(OldHome("home-1", "us-west1-a", "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f"),),
 )
 FULL_SNAPSHOT = Snapshot(
     id="6e4f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
@@ -170,6 +183,7 @@ FULL_SNAPSHOT = Snapshot(
     gce_operation="operation-2",
     deleting_since=NOW - timedelta(minutes=30),
     kept_until=NOW + timedelta(minutes=3),
+    of_generation=7,
 )
 FULL_ENTRY = DeletedWorkspace(
     id=FULL.id,

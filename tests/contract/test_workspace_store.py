@@ -129,6 +129,7 @@ FULL = Workspace(
         ),
         copied_at=NOW - timedelta(minutes=1),
         home_detached=True,
+        purge=True,
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),

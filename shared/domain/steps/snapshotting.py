@@ -214,11 +214,10 @@ def _follow_home_to_delete(step: Step) -> Updated:
 
 def fail_unstored(step: Step) -> Updated:
     """Fail because the snapshot of what is in the home is gone, or could not be stored."""
-    fault = step.inputs.fault
-    said = f" Compute Engine said: {fault.message}" if fault else ""
     message = (
-        "Compute Engine could not store the snapshot of what is in the home now. "
-        f"{WAY_OUT[step.operation.kind]}{said}"
+        "Compute Engine could not store the snapshot of what is in the home now, or it was deleted "
+        f"outside the Hub. {WAY_OUT[step.operation.kind]} If the snapshot is still listed, it says "
+        "why."
     )
     return fail(step, problem_of(step, SNAPSHOT_FAILED, message, retryable=True))
 

@@ -253,15 +253,18 @@ class _Delivery:
         """Return a READY snapshot taken since a machine last had the disk; None if there is none.
 
         Whether one has had it since then, the generation says of the Hub's own machines, and
-        Compute's two times of all others.
+        Compute's two times of all others. A DELETE takes its own only after the Hub's machine is
+        gone. So its own needs no generation, which it lacks if the worker died that asked for it.
         """
         if disk.in_use:
             return None
         free_since = disk.detached_at or disk.created_at
+        own = workspace.operation.id if workspace.operation and workspace.is_being_deleted else None
         for each in readable(self.records.store.list_snapshots(workspace.id)):
             known = each.record
             kept = known.state in {SnapshotState.READY, SnapshotState.UPLOADING}
-            of_disk = known.disk_name == disk.name and known.of_generation == workspace.generation
+            since_boot = known.id == own or known.of_generation == workspace.generation
+            of_disk = known.disk_name == disk.name and since_boot
             there = self.machines.get_snapshot(known.place.name) if kept and of_disk else None
             stored = there is not None and there.status is SnapshotStatus.READY
             if there is None or not stored or not is_of_disk(there, disk.name):

@@ -34,7 +34,15 @@ from shared.domain.instance import (
 from shared.domain.last_copies import undelete_until
 from shared.domain.machine_types import parse_machine_type
 from shared.domain.policy import Policy
-from shared.domain.steps import Call, Step, StepInput, plan, reads_disk, record_outcome
+from shared.domain.steps import (
+    SNAPSHOT_PHASES,
+    Call,
+    Step,
+    StepInput,
+    plan,
+    reads_disk,
+    record_outcome,
+)
 from shared.domain.workspace import (
     HomeSource,
     Operation,
@@ -355,6 +363,8 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
             return InstanceState.RUNNING
         if operation.kind is OperationKind.RESTORE and operation.phase in _BEFORE_THE_SWITCH:
             return _turned_off(record, operation.phase)
+        if operation.kind is OperationKind.DELETE and operation.phase in SNAPSHOT_PHASES:
+            return None  # it has deleted the machine before
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
         if operation.phase in known:
             return known[operation.phase]

@@ -50,6 +50,7 @@ from shared.domain.steps.moves import (
     Go,
     Wait,
     WaitForReport,
+    WaitForUpload,
 )
 from shared.domain.steps.snapshotting import (
     ObservedSnapshot,
@@ -85,6 +86,7 @@ from shared.domain.workspace import Operation, OperationKind, Phase, Workspace
 
 _WAIT = Wait()
 _REPORT = WaitForReport()
+_UPLOAD = WaitForUpload()
 _SURVEY = Go(Phase.SURVEY)
 _BOOTS = AwaitReport()
 _BOOTED = Go(Phase.AWAIT_READY)
@@ -151,7 +153,7 @@ _SNAPSHOT_ROWS: dict[Phase, tuple[Move, ...]] = {
     #                       absent               creating                  captured      stored        failed               deleting       foreign
     Phase.SNAPSHOT:        (take,                Go(Phase.AWAIT_SNAPSHOT), end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
     Phase.AWAIT_SNAPSHOT:  (await_or_take_again, _WAIT,                    end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
-    Phase.AWAIT_STORED:    (fail_unstored,       _WAIT,                    _WAIT,        go_on_stored, fail_unstored,       fail_unstored, fail_unstored),
+    Phase.AWAIT_STORED:    (fail_unstored,       _UPLOAD,                  _UPLOAD,      go_on_stored, fail_unstored,       fail_unstored, fail_unstored),
 }  # fmt: skip
 
 SNAPSHOT_TABLE: dict[tuple[Phase, ObservedSnapshot], Move] = {

@@ -513,24 +513,32 @@ def test_a_home_can_be_restored_to_what_a_restore_replaced(restoring: Restoring)
     assert restoring.content == SECOND
 
 
-def test_a_delete_before_any_commit_of_a_restore_leaves_nothing() -> None:
-    """Neither of the two homes, none of the machines, and none of the snapshots."""
+@pytest.mark.parametrize("purge", [True, False])
+def test_a_delete_before_any_commit_of_a_restore_leaves_nothing(purge: bool) -> None:
+    """Neither of the two homes, none of the machines, and none of the snapshots.
+
+    Unless it purges, its last copy has what was in the home before the RESTORE.
+    """
     seen: set[Phase] = set()
     for nth in range(1, 100):
         restoring = Restoring()
         restoring.ask()
-        deletes = _Deletes(restoring, nth)
+        deletes = _Deletes(restoring, nth, purge=purge)
         restoring.world.run()
         if deletes.phase is None:
             break
         seen.add(deletes.phase)
-        left = (dict(restoring.world.store.workspaces), dict(restoring.world.store.snapshots))
-        assert left == ({}, {}), (nth, deletes.phase)
-        machines = restoring.world.machines
-        assert (machines.instances, machines.disks, machines.snapshots) == ({}, set(), {}), (
-            nth,
-            deletes.phase,
-        )
+        store, machines = restoring.world.store, restoring.world.machines
+        left = (dict(store.workspaces), machines.instances, machines.disks)
+        assert left == ({}, {}, set()), (nth, deletes.phase)
+        if purge:
+            kept = [*store.snapshots, *machines.snapshots, *store.deleted]
+            assert kept == [], (nth, deletes.phase)
+            continue
+        restoring.world.undelete("alice", restoring.before.id)
+        restoring.world.start("alice", restoring.before.id)
+        restoring.world.run()
+        assert restoring.content == SECOND, (nth, deletes.phase)
     assert restoring.now.status is Status.READY
     assert seen >= {
         *(Phase.STOP, Phase.AWAIT_STOPPED, Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT),
@@ -542,8 +550,8 @@ def test_a_delete_before_any_commit_of_a_restore_leaves_nothing() -> None:
 class _Deletes:
     """Asks for a DELETE right before the ``nth`` commit; ``phase`` is where the RESTORE was."""
 
-    def __init__(self, restoring: Restoring, nth: int) -> None:
-        self._restoring, self._left = restoring, nth
+    def __init__(self, restoring: Restoring, nth: int, *, purge: bool) -> None:
+        self._restoring, self._left, self._purge = restoring, nth, purge
         self._commit = restoring.world.store.commit
         self.phase: Phase | None = None
         restoring.world.store.commit = self.commit  # type: ignore[method-assign]
@@ -554,7 +562,8 @@ class _Deletes:
         operation = self._restoring.now.operation if self._left == 0 else None
         if operation is not None:
             self.phase = operation.phase
-            self._restoring.world.delete("alice", self._restoring.before.id)
+            before = self._restoring.before
+            self._restoring.world.delete("alice", before.id, purge=self._purge)
         self._commit(**documents)
 
 

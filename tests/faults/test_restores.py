@@ -114,8 +114,11 @@ class Restoring:
         assert there >= {*self.needed, HERS}
 
     def sweep(self) -> None:
-        """Run the hourly sweep twice, with what follows of it."""
-        for _ in range(2):
+        """Run the hourly sweep three times, with what follows of it.
+
+        A machine that was left over goes first, then its disk, then what is recorded of that.
+        """
+        for _ in range(3):
             self.world.machines.calm()
             self.world.clock.advance(A_DAY)
             self.world.reconcile_fleet()
@@ -409,3 +412,39 @@ def test_no_change_by_hand_loses_what_it_does_not_delete(before: str, act: str) 
         except (AssertionError, HubError) as error:
             wrong.append(f"{phase}: {type(error).__name__}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("zones", [0, 1])
+@pytest.mark.parametrize("found", ["by the sweep", "by a START", "by a RESTORE"])
+def test_a_machine_that_an_outage_has_left_is_not_used(zones: int, found: str) -> None:
+    """Compute does not answer until the deadline, and the new machine runs on its disk.
+
+    It is no machine of the workspace: it goes with that disk, and is never followed.
+    """
+    there = restoring()
+    for zone in POLICY.zones[:zones]:
+        there.world.machines.script(
+            InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=zone, times=9
+        )
+    there.world.machines.script_boot(GuestMishap.NEVER_READY)
+    there.ask()
+    assert there.run_until_in(Phase.AWAIT_READY)
+    operation = there.workspace.operation
+    assert operation is not None
+    there.world.machines.unanswered_reads = 1000
+    there.world.clock.advance_to(operation.deadline_at)
+    there.run(lambda: there.phase is None)
+    there.world.machines.calm()
+    assert there.workspace.error is not None
+    if found == "by a START":
+        assert there.check_way_out() == LATER
+    elif found == "by a RESTORE":
+        there.ask()
+        there.run()
+        assert there.check_end() == EARLIER
+    assert there.check_end() in {EARLIER, LATER}
+    machines = there.world.machines
+    assert len([place for place in machines.instances if there.id in place.name]) <= 1
+    machine = machines.peek(place_of(there.workspace))
+    if machine is not None and machine.state is InstanceState.RUNNING:
+        assert (there.workspace.disk_name in machine.disks) is (found != "by the sweep")

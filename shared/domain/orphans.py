@@ -209,6 +209,18 @@ def delete_old_home(workspace: Workspace, old: OldHome) -> OrphanAction:
     )
 
 
+def delete_old_machine(workspace: Workspace, old: OldHome) -> OrphanAction:
+    """Return the action that deletes the machine of an old home in another zone."""
+    place = Place(old.zone, workspace.instance_name)
+    return OrphanAction(
+        place=place,
+        workspace_id=workspace.id,
+        event="OldMachineDeleted",
+        reason="the workspace has another home by now, and this machine has not become READY",
+        command=DeleteInstance(place),
+    )
+
+
 def label_snapshot_again(snapshot: Snapshot) -> OrphanAction:
     """Return the action that puts the Hub's labels back on a recorded snapshot."""
     place = snapshot.place

@@ -95,7 +95,7 @@ def look(
         elsewhere = (
             machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
         )
-        others = ownership.other_places(workspace, elsewhere)
+        others = ownership.moved_machines(workspace, elsewhere)
         return adopt_observed(workspace, instance, records.clock(), policy, others)
 
     workspace, changed = records.change(workspace_id, decide)
@@ -279,7 +279,9 @@ class _Delivery:
         seeks_machines, seeks_disks = steps.seeks_elsewhere(step)
         if seeks_machines:
             found = self.machines.find_instances(workspace.id)
-            seen = replace(seen, elsewhere=tuple(ownership.other_places(workspace, found)))
+            deletes = step.operation.kind is OperationKind.DELETE
+            others = ownership.other_places if deletes else ownership.moved_machines
+            seen = replace(seen, elsewhere=tuple(others(workspace, found)))
         if seeks_disks:
             disks = self.machines.find_disks(workspace.id)
             seen = replace(seen, disks=tuple(ownership.disks_of(workspace.id, disks)))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from shared.domain.errors import UnavailableError
 from shared.domain.instance import Disk, Instance, Place
-from shared.domain.ownership import tied_to, workspace_id_of
+from shared.domain.ownership import moved_machines, tied_to, workspace_id_of
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Machines
 
@@ -69,8 +69,10 @@ class Fleet:
 
     def has_moved(self, workspace: Workspace) -> bool:
         """Say whether a workspace's machine is in other zones, and not in the recorded one."""
-        zones = {each.zone for each in self._machines.get(workspace.instance_name, ())}
-        return bool(zones) and workspace.zone not in zones and workspace.operation is None
+        named = self._machines.get(workspace.instance_name, ())
+        here = any(each.zone == workspace.zone for each in named)
+        moved = moved_machines(workspace, named)
+        return bool(moved) and not here and workspace.operation is None
 
     def has_disk(self, name: str) -> bool:
         """Say whether a disk of this name is in any zone."""

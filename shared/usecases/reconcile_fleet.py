@@ -19,7 +19,7 @@ from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import sweep_again
 from shared.domain.machine_access import is_due
-from shared.domain.old_homes import OldHomeFate, fate_of, without_old_homes
+from shared.domain.old_homes import OldHomeFate, SeenOldHome, fate_of, without_old_homes
 from shared.domain.orphans import OrphanAction
 from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
@@ -297,7 +297,12 @@ class _Run:
         stored = self.records.store.get_snapshot(old.snapshot_id) if old.snapshot_id else None
         snapshot = stored.record if stored else None
         there = self.machines.get_snapshot(snapshot.place.name) if disk and snapshot else None
-        fate = fate_of(record, old, disk, snapshot, there)
+        at = Place(old.zone, record.instance_name)
+        machine = self.machines.get(at) if disk and disk.in_use else None
+        seen = SeenOldHome(disk=disk, machine=machine, snapshot=snapshot, there=there)
+        fate = fate_of(record, old, seen)
+        if fate is OldHomeFate.MACHINE_GOES:
+            self._carry_out(orphans.delete_old_machine(record, old), record.owner_id)
         if fate is OldHomeFate.GOES:
             self._carry_out(orphans.delete_old_home(record, old), record.owner_id)
         return fate is OldHomeFate.FORGOTTEN

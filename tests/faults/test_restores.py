@@ -74,9 +74,10 @@ class Restoring:
         return self.world.restore(OWNER, self.id, self.source)
 
     def home(self) -> str | None:
-        """Return what is in the home."""
-        ws = self.workspace
-        return self.world.machines.content_of(Place(ws.zone, ws.disk_name))
+        """Return what is in the home, wherever somebody has moved it."""
+        ws, machines = self.workspace, self.world.machines
+        moved = [place for place in self.moved if place.name == ws.disk_name]
+        return machines.content_of([Place(ws.zone, ws.disk_name), *moved][-1])
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Let time pass, and see at each moment that each content is somewhere."""
@@ -113,8 +114,11 @@ class Restoring:
         assert there >= {*self.needed, HERS}
 
     def sweep(self) -> None:
-        """Run the hourly sweep twice, with what follows of it."""
-        for _ in range(2):
+        """Run the hourly sweep three times, with what follows of it.
+
+        A machine that was left over goes first, then its disk, then what is recorded of that.
+        """
+        for _ in range(3):
             self.world.machines.calm()
             self.world.clock.advance(A_DAY)
             self.world.reconcile_fleet()
@@ -136,7 +140,9 @@ class Restoring:
         boot = {place for place in ours if machine and place.name.startswith(ws.instance_name)}
         old = {Place(each.zone, each.name) for each in ws.old_homes}
         assert not [each for each in ws.old_homes if self._may_go(each)]
-        assert ours - boot - self.moved == {Place(ws.zone, ws.disk_name), *old}
+        home = Place(ws.zone, ws.disk_name)
+        homes = {home} if machines.peek_disk(home) else set()
+        assert ours - boot - self.moved == {*homes, *old} - self.moved
         other = self.world.workspace(self.other)
         assert machines.content_of(Place(other.zone, other.disk_name)) == HERS
         kept = {
@@ -406,3 +412,39 @@ def test_no_change_by_hand_loses_what_it_does_not_delete(before: str, act: str) 
         except (AssertionError, HubError) as error:
             wrong.append(f"{phase}: {type(error).__name__}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("zones", [0, 1])
+@pytest.mark.parametrize("found", ["by the sweep", "by a START", "by a RESTORE"])
+def test_a_machine_that_an_outage_has_left_is_not_used(zones: int, found: str) -> None:
+    """Compute does not answer until the deadline, and the new machine runs on its disk.
+
+    It is no machine of the workspace: it goes with that disk, and is never followed.
+    """
+    there = restoring()
+    for zone in POLICY.zones[:zones]:
+        there.world.machines.script(
+            InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=zone, times=9
+        )
+    there.world.machines.script_boot(GuestMishap.NEVER_READY)
+    there.ask()
+    assert there.run_until_in(Phase.AWAIT_READY)
+    operation = there.workspace.operation
+    assert operation is not None
+    there.world.machines.unanswered_reads = 1000
+    there.world.clock.advance_to(operation.deadline_at)
+    there.run(lambda: there.phase is None)
+    there.world.machines.calm()
+    assert there.workspace.error is not None
+    if found == "by a START":
+        assert there.check_way_out() == LATER
+    elif found == "by a RESTORE":
+        there.ask()
+        there.run()
+        assert there.check_end() == EARLIER
+    assert there.check_end() in {EARLIER, LATER}
+    machines = there.world.machines
+    assert len([place for place in machines.instances if there.id in place.name]) <= 1
+    machine = machines.peek(place_of(there.workspace))
+    if machine is not None and machine.state is InstanceState.RUNNING:
+        assert (there.workspace.disk_name in machine.disks) is (found != "by the sweep")

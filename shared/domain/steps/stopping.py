@@ -120,7 +120,10 @@ def go_on_off(step: Step) -> Updated:
     if step.operation.kind is OperationKind.RESTORE:
         why = "The home is restored, so the machine was shut down."
         without, notes = without_memory(step.workspace, why)
-        return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=without)), notes=notes)
+        off = replace(without, machine_running=False, running_since=None)
+        if off.status is Status.READY:
+            off = replace(off, status=Status.SUSPENDED)
+        return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=off)), notes=notes)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
     without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
     stopped = replace(step, workspace=without).finish(

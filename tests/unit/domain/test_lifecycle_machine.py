@@ -24,10 +24,12 @@ from shared.domain.drift import has_drifted
 from shared.domain.errors import HubError, NameTakenError
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
     FaultKind,
     InsertInstance,
+    Place,
     RefreshMetadata,
     ResumeInstance,
     StartInstance,
@@ -43,6 +45,7 @@ from shared.domain.workspace import NO_NAME, OperationKind, Phase, Status, Works
 from shared.usecases import records
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
 from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
+from tests.fakes.records import a_snapshot
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 
@@ -69,6 +72,7 @@ CALLS: dict[str, Calls] = {
     "ask the way": [(InsertInstance,)],
     "change image": [*_DELETES, (InsertInstance,)],
     "change type": [*_DELETES, (InsertInstance,)],
+    "restore": [(CreateSnapshot,), *_DELETES, (InsertInstance,)],
     "delete": _DELETES,
 }
 FAULTS = [
@@ -84,7 +88,7 @@ OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # only calls that need cap
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
 VERBS = (
     *("stop", "stop", "start", "start", "start as two", "get in", "ask the way"),
-    *("change image", "change type", "look", "delete"),
+    *("change image", "change type", "look", "delete", "restore"),
 )
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
 indexes = st.integers(0, 50)
@@ -162,7 +166,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert begins is OperationKind.START or now is None, "no START, and another name"
         if begins is OperationKind.DELETE:
             self.nameless.add(before.id)
-        elif begins is OperationKind.START or after.name != before.name:
+        elif begins in {OperationKind.START, OperationKind.RESTORE} or after.name != before.name:
             self.nameless.discard(before.id)
         assert after.status in set(Status)
         assert after.generation >= before.generation, "the generation went down"
@@ -492,7 +496,8 @@ class Lifecycle(RuleBasedStateMachine):
             "a machine was left over"
         )
         assert self.world.machines.disks <= {
-            replace(place_of(ws), name=ws.disk_name) for ws in existing
+            *(replace(place_of(ws), name=ws.disk_name) for ws in existing),
+            *(Place(old.zone, old.name) for ws in existing for old in ws.old_homes),
         }, "a disk was left over"
 
     def check_way_out_by_start(self) -> None:
@@ -574,10 +579,23 @@ class Lifecycle(RuleBasedStateMachine):
                         workspace.machine_type == POLICY.machine_types[0]
                     ]
                     self.world.start(owner, workspace_id, NewMachine(machine_type=machine_type))
+                case "restore":
+                    self.restore(workspace)
                 case "delete":
                     self.world.delete(owner, workspace_id)
                 case "heartbeat" if machine is not None and machine.reported:
                     self.world.report(machine.report(ReportEvent.HEARTBEAT))
+
+    def restore(self, workspace: Workspace) -> None:
+        """Ask that a home be what it is now, as a snapshot of this moment has it."""
+        disk = workspace.home_disk
+        home = Place(disk.zone, disk.name) if disk else None
+        if home is None or self.world.machines.peek_disk(home) is None:
+            return
+        snapshot = a_snapshot(workspace)
+        self.world.machines.make_snapshot_by_hand(snapshot.place.name, home, {})
+        self.world.store.put_snapshots(snapshot)
+        self.world.restore(workspace.owner_id, workspace.id, snapshot.id)
 
     def running(self, owner_id: str) -> int:
         """Return how many of an owner's workspaces count as running."""

@@ -7,12 +7,12 @@ import pytest
 
 from shared.domain.changes import Updated
 from shared.domain.instance import SnapshotStatus
-from shared.domain.old_homes import OldHomeFate, fate_of, without_old_homes
+from shared.domain.old_homes import OldHomeFate, SeenOldHome, fate_of, without_old_homes
 from shared.domain.snapshots import SnapshotState
 from shared.domain.workspace import HomeDisk, OldHome, Workspace
-from tests.fakes.records import NOW, a_disk_snapshot, a_home, a_snapshot, a_workspace
+from tests.fakes.records import NOW, a_disk_snapshot, a_home, a_snapshot, a_workspace, an_instance
 
-STAYS, GOES, FORGOTTEN = OldHomeFate
+STAYS, MACHINE_GOES, GOES, FORGOTTEN = OldHomeFate
 
 # What differs from an old home that goes: of the disk, of its snapshot's record, of what there is
 # of that in Compute. None: there is none.
@@ -45,9 +45,11 @@ def test_an_old_home_goes_only_if_all_that_is_on_it_is_stored(
     assert fate is fate_of(
         workspace,
         old,
-        None if disk is None else replace(on_disk, **disk),
-        None if record is None else replace(snapshot, **record),
-        None if there is None else replace(stored, **there),
+        SeenOldHome(
+            disk=None if disk is None else replace(on_disk, **disk),
+            snapshot=None if record is None else replace(snapshot, **record),
+            there=None if there is None else replace(stored, **there),
+        ),
     )
 
 
@@ -56,11 +58,31 @@ def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one()
     workspace, old = _restored()
     disk = a_home(workspace, name=old.name)
 
-    unkept = fate_of(workspace, replace(old, snapshot_id=None), disk, None, None)
+    unkept = fate_of(workspace, replace(old, snapshot_id=None), SeenOldHome(disk=disk))
     again = replace(workspace, home_disk=HomeDisk(old.name, old.zone))
 
     assert unkept is STAYS
-    assert fate_of(again, old, disk, None, None) is FORGOTTEN
+    assert fate_of(again, old, SeenOldHome(disk=disk)) is FORGOTTEN
+
+
+@pytest.mark.parametrize(
+    ("machine", "fate"),
+    [
+        ({}, STAYS),
+        ({"zone": "us-west1-b"}, MACHINE_GOES),
+        ({"zone": "us-west1-b", "disks": ("another",)}, STAYS),
+    ],
+    ids=["the workspace's own", "one in another zone", "one without the disk"],
+)
+def test_a_machine_that_a_restore_has_left_in_another_zone_goes_before_its_disk(
+    machine: dict[str, Any], fate: OldHomeFate
+) -> None:
+    """Nobody has used it. If somebody has attached the old disk elsewhere, it stays."""
+    workspace, old = _restored()
+    old = replace(old, zone=machine.get("zone", old.zone))
+    disk = a_home(workspace, name=old.name, zone=old.zone, users=(workspace.instance_name,))
+    instance = an_instance(workspace, **{"disks": ("boot", old.name), **machine})
+    assert fate_of(workspace, old, SeenOldHome(disk=disk, machine=instance)) is fate
 
 
 def test_only_disks_that_are_gone_are_forgotten() -> None:

@@ -126,7 +126,8 @@ def _people(world: World, chance: random.Random) -> None:
 
 
 def _restore(world: World, workspace: Workspace) -> None:
-    home = workspace.home_disk and Place(workspace.home_disk.zone, workspace.home_disk.name)
+    disk = workspace.home_disk
+    home = Place(disk.zone, disk.name) if disk else None
     if home is None or world.machines.peek_disk(home) is None:
         return
     snapshot = a_snapshot(workspace, automatic=True)

@@ -106,6 +106,11 @@ class ApiClient:
         path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
         return self._request_or_raise("DELETE", path)
 
+    def restore(self, workspace_id: str, snapshot_id: str) -> Workspace:
+        """Put the home of a workspace back to what a snapshot of it has."""
+        path = f"/workspaces/{workspace_id}/restore"
+        return self._request_or_raise("POST", path, json={"snapshot_id": snapshot_id})
+
     def wait(
         self,
         workspace_id: str,

@@ -45,8 +45,8 @@ WORKER_SECONDS = 8
 GRACE_SECONDS = 10  # for which what has no record is kept
 DEADLINE_SECONDS = 45
 # By then every operation has ended, its clean-up after a failure included, and any reader sees
-# that, even on a slow machine.
-OPERATION_SECONDS = 2 * DEADLINE_SECONDS + 120
+# that, even on a slow machine. The boot of a RESTORE has a deadline of its own.
+OPERATION_SECONDS = 3 * DEADLINE_SECONDS + 120
 CLOUD = LocalSettings(
     times="fast",
     schedule_seconds=2,
@@ -63,6 +63,7 @@ CLOUD = LocalSettings(
         "HUB_STOP_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_DELETE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_SNAPSHOT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_RESTORE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_SNAPSHOTS_PER_WORKSPACE": str(MAX_SNAPSHOTS),
         "HUB_ATTEND_SECONDS": "12",
         "HUB_WORKER_TIMEOUT_SECONDS": str(WORKER_SECONDS),
@@ -110,12 +111,16 @@ _VERBS = {
     "delete snapshot": 1,
     "fork": 2,
     "fork another's": 1,
+    "restore": 3,
+    "restore another's": 1,
+    "delete during a restore": 1,
 }
 # What each run gets at least once, however slow the machine is: a verb, and the answer's status.
 WANTED = frozenset(
     {
         *(("snapshot", 202), ("snapshots", 200), ("delete snapshot", 202)),
         *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
+        *(("restore", 202), ("restore another's", 404), ("restore as administrator", 404)),
     }
 )
 # Requests during which a snapshot is asked for, most often in vain.
@@ -131,6 +136,9 @@ _LONG_WAIT = timedelta(seconds=30)
 _LAST_LOOK_WORKERS = 8
 _HUB_LABELS = {"hub", "workspace", "owner", "managed-by"}
 _STABLE_LOOKS = 3  # equal looks in a row after which the run counts as quiet
+
+
+Homes = dict[str, tuple[str, dict[str, bool]]]  # see ``Records.homes``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +177,7 @@ class Outcome:
         snapshots: the snapshots that are recorded, by id.
         stored: those in Compute that the Hub has made, by their names.
         waiting: by workspace, the id of the snapshot that its home is yet to be made from.
+        home_of: by workspace, the name of its home disk, and whether each old one is to go.
         ended: when that was read.
     """
 
@@ -187,6 +196,7 @@ class Outcome:
     snapshots: dict[str, dict[str, Any]]
     stored: list[dict[str, Any]]
     waiting: dict[str, str]
+    home_of: Homes
     ended: datetime
     seconds_to_quiet: float
 
@@ -260,6 +270,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         snapshots=records.snapshots(),
         stored=_stored(cloud),
         waiting=records.home_sources(),
+        home_of=records.homes(),
         ended=datetime.now(UTC),
         seconds_to_quiet=seconds_to_quiet,
     )
@@ -292,9 +303,10 @@ def _wait_until_quiet(
         running = {machine["name"] for machine in machines if machine["status"] == "RUNNING"}
         awake = {ws["instance_name"] for ws in workspaces if ws["status"] == "READY"} | running
         busy += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
+        homes = records.homes()
         busy += [
-            *left_over(workspaces, machines, disks),
-            *unlabelled(workspaces, machines, disks),
+            *left_over(workspaces, machines, disks, homes),
+            *unlabelled(workspaces, machines, disks, homes),
             *_unsettled_snapshots(cloud, records),
         ]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
@@ -336,33 +348,48 @@ def unrecorded(known: dict[str, dict[str, Any]], stored: list[dict[str, Any]]) -
 
 
 def left_over(
-    workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
+    workspaces: list[Workspace],
+    machines: list[dict[str, Any]],
+    disks: list[dict[str, Any]],
+    homes: Homes,
 ) -> list[str]:
     """Return the names of the machines and disks that belong to no workspace.
 
     A boot disk belongs to its machine, a home disk to its workspace.
     """
     names = {ws["instance_name"] for ws in workspaces}
-    homes = {f"home-{ws['id']}" for ws in workspaces}
     attached = {disk["source"] for machine in machines for disk in machine["disks"]}
     left_machines = [machine["name"] for machine in machines if machine["name"] not in names]
     return left_machines + [
         disk["name"]
         for disk in disks
-        if disk["name"] not in homes and disk["selfLink"] not in attached
+        if disk["selfLink"] not in attached
+        and not any(_belongs(disk, ws, homes) for ws in workspaces)
     ]
 
 
+def _belongs(disk: dict[str, Any], ws: Workspace, homes: Homes) -> bool:
+    """Say whether a disk is a workspace's home, or an old one that is not to go.
+
+    The Hub does not delete one that lacks its labels, as it may have been made by somebody else.
+    """
+    present, old = homes.get(ws["id"], (f"home-{ws['id']}", {}))
+    stays = not old.get(disk["name"], True) or not disk.get("labels", {}).keys() >= _HUB_LABELS
+    return disk["name"] == present or (disk["name"] in old and stays)
+
+
 def unlabelled(
-    workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
+    workspaces: list[Workspace],
+    machines: list[dict[str, Any]],
+    disks: list[dict[str, Any]],
+    homes: Homes,
 ) -> list[str]:
     """Return the names of the workspaces' machines and home disks whose labels are wrong.
 
     They lack a label of the Hub, or have another workspace's.
     """
-    workspace_ids = {
-        name: ws["id"] for ws in workspaces for name in (ws["instance_name"], f"home-{ws['id']}")
-    }
+    workspace_ids = {ws["instance_name"]: ws["id"] for ws in workspaces}
+    workspace_ids |= {homes[ws["id"]][0]: ws["id"] for ws in workspaces if ws["id"] in homes}
     return [
         each["name"]
         for each in [*machines, *disks]
@@ -377,12 +404,16 @@ def unlabelled(
 def _record_homes(
     cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]
 ) -> None:
-    """Add to ``homes`` the id of the home disk that each READY workspace has."""
-    disk_ids = {disk["name"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
+    """Add to ``homes`` the id of the home disk that the machine of each READY workspace has."""
+    disk_ids = {disk["selfLink"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
+    machines = {machine["name"]: machine for machine in in_compute(cloud, "instances", "")}
     for ws in workspaces:
-        disk_id = disk_ids.get(f"home-{ws['id']}")
-        if disk_id and ws["status"] == "READY":
-            homes[ws["id"]].add(disk_id)
+        machine = machines.get(ws["instance_name"])
+        if machine is None or ws["status"] != "READY" or ws["operation"] is not None:
+            continue
+        for disk in machine["disks"]:
+            if disk["deviceName"] == "home" and disk["source"] in disk_ids:
+                homes[ws["id"]].add(disk_ids[disk["source"]])
 
 
 @dataclass
@@ -458,6 +489,9 @@ class _User:
         if verb == "fork another's":
             self._fork_another_s(chance, turn)
             return
+        if verb == "restore another's":
+            self._restore_another_s(chance, turn)
+            return
         if not self._known:
             return
         workspace_id = self.busy_with = list(self._known)[int(chance * len(self._known))]
@@ -486,6 +520,11 @@ class _User:
             case "delete during a snapshot":
                 self._take_snapshot(workspace_id, chance, turn)
                 self._do_to(workspace_id, "delete", chance, turn)
+            case "restore":
+                self._restore(workspace_id, chance, turn)
+            case "delete during a restore":
+                self._restore(workspace_id, chance, turn)
+                self._do_to(workspace_id, "delete", chance, turn)
             case "snapshots":
                 self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
             case "delete snapshot":
@@ -512,6 +551,30 @@ class _User:
         exchange = self._ask(turn, "snapshot", workspace_id, "POST", path, json=body)
         if exchange.status == 202:
             self.snapshots[exchange.answer["operation"]["id"]] = workspace_id
+
+    def _restore(self, workspace_id: str, chance: float, turn: int) -> None:
+        """Ask for a RESTORE of a snapshot of the workspace, which may be gone or not be READY."""
+        mine = [each for each, of in self.snapshots.items() if of == workspace_id]
+        if mine:
+            body = {"snapshot_id": mine[int(chance * 1000) % len(mine)]}
+            path = f"/workspaces/{workspace_id}/restore"
+            self._ask(turn, "restore", workspace_id, "POST", path, json=body)
+
+    def _restore_another_s(self, chance: float, turn: int) -> None:
+        """Ask for a RESTORE of another user's workspace, and do so as an administrator."""
+        theirs = [
+            each
+            for user in self.everybody
+            if user is not self
+            for each in list(user.snapshots.items())
+        ]
+        if theirs:
+            snapshot_id, workspace_id = theirs[int(chance * len(theirs))]
+            body, path = {"snapshot_id": snapshot_id}, f"/workspaces/{workspace_id}/restore"
+            self._ask(turn, "restore another's", workspace_id, "POST", path, json=body)
+            admin = {"Authorization": f"Bearer {self.cloud.token(ADMIN_EMAIL)}"}
+            verb = "restore as administrator"
+            self._ask(turn, verb, workspace_id, "POST", path, json=body, headers=admin)
 
     def _fork(self, chance: float, turn: int) -> None:
         """Ask for a workspace from a snapshot of the user's, which may be gone or not be READY."""

@@ -14,6 +14,7 @@ from tests.faults.chaos import (
     MAX_SNAPSHOTS,
     MAX_WORKSPACES,
     OPERATION_SECONDS,
+    Exchange,
     Outcome,
     left_over,
     name_of_snapshot,
@@ -31,8 +32,12 @@ _REQUESTED = {
     "delete": "DeleteRequested",
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
+    "restore": "RestoreRequested",
 }
-_NOT_THEIRS = {"fork another's", "fork as administrator"}
+_NOT_THEIRS = {
+    *("fork another's", "fork as administrator"),
+    *("restore another's", "restore as administrator"),
+}
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A status or a code. The result of an event that only notes something is a sentence.
 _RESULT_CODE = re.compile(r"[A-Z_]+")
@@ -196,9 +201,9 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
     """Each workspace has one machine in the state that its status implies, and one home.
 
     There are no other machines and disks. A workspace that was never READY may have no home. One
-    that got no capacity for another machine may have no machine, and one whose DELETE failed may
-    have lost its home. In ERROR a machine may run while somebody is connected to it, as when a
-    DELETE has not reached it in time.
+    that got no capacity for another machine, or of which a RESTORE failed, may have no machine, and
+    one whose DELETE failed may have lost its home. In ERROR a machine may run while somebody is
+    connected to it, as when a DELETE has not reached it in time.
     """
     machines, disks = _by_name(outcome.machines), _by_name(outcome.disks)
     may_lack_home = {
@@ -208,14 +213,18 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
     }
     wrong = [
         f"{name} is left over"
-        for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)
+        for name in left_over(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
     ]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
-        homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"].startswith("home-")]
+        home, _ = outcome.home_of.get(ws["id"], (f"home-{ws['id']}", {}))
+        homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"] == home]
         code = (ws["error"] or {}).get("code")
-        last = [event["result"] for event in _results(trails[ws["id"]])][-1:]
-        if ws["status"] in _MACHINES and (ws["status"], last) != ("SUSPENDED", ["NO_CAPACITY"]):
+        ends = [event for event in _results(trails[ws["id"]]) if event["what"] != "SnapshotFailed"]
+        lacks_machine = ws["status"] == "SUSPENDED" and any(
+            end["result"] == "NO_CAPACITY" or end["what"] == "RestoreFailed" for end in ends[-1:]
+        )
+        if ws["status"] in _MACHINES and not (lacks_machine and not states):
             fits = len(states) == 1 and states[0] in _MACHINES[ws["status"]]
         else:
             fits = len(states) <= 1 and (
@@ -256,21 +265,32 @@ def _missing_labels(outcome: Outcome) -> list[str]:
     """Each machine and each home has the Hub's labels, even if somebody removed them by hand."""
     return [
         f"labels of {name}"
-        for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks)
+        for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
     ]
 
 
 def _replaced_homes(outcome: Outcome) -> list[str]:
     """No workspace was READY on one home and then on another, as nobody asked for an empty one.
 
-    Moving a home to another zone copies it, so a moved workspace may have had two.
+    Moving a home to another zone copies it, so a moved workspace may have had two. Each RESTORE
+    makes another one.
     """
+    restores = Counter(
+        exchange.workspace_id
+        for exchange in outcome.exchanges
+        if exchange.verb == "restore" and (exchange.status == 202 or _may_be_accepted(exchange))
+    )
     noted = [event for event in outcome.events if event["what"] == "HomeReplaced"]
     return [f"{event['workspace_id']}: {event['result']}" for event in noted] + [
         f"{workspace_id} was READY on {len(numbers)} homes"
         for workspace_id, numbers in outcome.homes.items()
-        if len(numbers) > 1 + (workspace_id in outcome.moved)
+        if len(numbers) > 1 + (workspace_id in outcome.moved) + restores[workspace_id]
     ]
+
+
+def _may_be_accepted(exchange: Exchange) -> bool:
+    """Say whether the answer leaves open if the request was accepted."""
+    return exchange.status == 0 or exchange.status >= 500
 
 
 def _by_name(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -368,7 +388,7 @@ def _is_whole(there: dict[str, Any], recorded: dict[str, Any]) -> bool:
     workspace_id = recorded["workspace_id"]
     return bool(
         there["status"] == "READY"
-        and there["sourceDisk"].endswith(f"/disks/home-{workspace_id}")
+        and re.search(f"/disks/home-{workspace_id}(-[0-9]+)?$", there["sourceDisk"])
         and there.get("labels", {}).get("workspace") == workspace_id
     )
 

@@ -22,6 +22,7 @@ from tests.system.records import Records
 START_OTHER_TYPE = "START START_OTHER_TYPE"  # with another machine type
 FORK = "FORK"  # CREATE from a snapshot
 SNAPSHOT = "SNAPSHOT"
+RESTORE = "RESTORE"
 VERBS = ("CREATE", "STOP", "START", "DELETE")
 TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
@@ -30,6 +31,7 @@ SETTINGS = {
     "HUB_STOP_DEADLINE_SECONDS": "1200",
     "HUB_DELETE_DEADLINE_SECONDS": "1200",
     "HUB_SNAPSHOT_DEADLINE_SECONDS": "1200",
+    "HUB_RESTORE_DEADLINE_SECONDS": "1200",
     "HUB_LOOK_MIN_SECONDS": "0.4",
     "HUB_ATTEND_SECONDS": "10",
     "HUB_WORKER_TIMEOUT_SECONDS": "30",
@@ -76,7 +78,7 @@ class End:
     """How a case ended: the status, and the error's code and message.
 
     The status is GONE if the id answers 404. ``snapshot`` is how the workspace's snapshot ended, if
-    it has one.
+    it has one; that which is restored does not count.
     """
 
     status: str
@@ -88,6 +90,15 @@ class End:
         """Return status and code, and those of the snapshot."""
         kept = f", snapshot {self.snapshot}" if self.snapshot else ""
         return f"{self.status} {self.code}".strip() + kept
+
+
+@dataclass(frozen=True)
+class Played:
+    """How each case ended, the ids of the workspaces, and of the snapshots to be restored."""
+
+    ends: dict[Case, End]
+    ids: dict[Case, str]
+    restored: dict[Case, str]
 
 
 # The faults that are tested in each verb, each number of times.
@@ -126,7 +137,23 @@ _SELECTED = (
     *product(("slow_upload", "slow_operation", "html_502"), (SNAPSHOT,), (_FOREVER,)),
     *product(("unavailable", "rate_limited", "lost_operation"), (SNAPSHOT, FORK), TIMES),
     *product(("preempted", "vanished"), (SNAPSHOT,), (_ONCE, _FOREVER)),
-    *product(("stock_out",), (FORK,), TIMES),
+    *product(("stock_out",), (FORK, RESTORE), TIMES),
+    *product(("unavailable", "rate_limited", "lost_operation"), (RESTORE,), TIMES),
+    *product(("source_gone", "source_not_ready", "source_busy"), (RESTORE,), (_THRICE, _FOREVER)),
+    *product(
+        (
+            "snapshot_quota_exceeded",
+            "snapshot_location_forbidden",
+            "capture_fails",
+            "quota_exceeded",
+        ),
+        (RESTORE,),
+        (_ONCE,),
+    ),
+    *product(("upload_fails+slow_upload", "policy_forbids", "html_502"), (RESTORE,), (_FOREVER,)),
+    *product(("slow_upload", "slow_operation", "not_ready"), (RESTORE,), (_FOREVER,)),
+    *product(("never_ready", "fails_at_boot"), (RESTORE,), (_ONCE,)),
+    *product(("preempted", "vanished"), (RESTORE,), (_ONCE, _FOREVER)),
     *product(("quota_exceeded", "policy_forbids", "slow_operation"), (FORK,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot", "vanished"), (FORK,), (_ONCE, _FOREVER)),
 )
@@ -137,7 +164,7 @@ def run(
     cloud: RunningCloud,
     expected: Mapping[Case, tuple[str, ...]],
     only_by_deadline: Callable[[Case], bool],
-) -> dict[Case, End]:
+) -> Played:
     """Run all cases at once and return how each ended.
 
     A fault is limited to one machine by its name, which is known from the answer to the create:
@@ -158,10 +185,18 @@ def run(
             )
         )
         sources = list(pool.map(lambda person: person.create(SOURCE), everybody))
+        restores = [case for case in others if case.verb == RESTORE]
         wanted = [*(made[case]["id"] for case in others), *(each["id"] for each in sources)]
         _wait_for(everybody, dict.fromkeys(wanted, "READY"))
         snapshot_ids = list(pool.map(_stored_snapshot, everybody, sources))
         snapshot_of = dict(zip(everybody, snapshot_ids, strict=True))
+        to_restore = dict(
+            zip(
+                restores,
+                pool.map(lambda case: _stored_snapshot(owner_of[case], made[case]), restores),
+                strict=True,
+            )
+        )
         starts = [case for case in others if case.verb in {"START", START_OTHER_TYPE}]
         list(pool.map(lambda case: owner_of[case].stop(made[case]["id"]), starts))
         _wait_for(everybody, {made[case]["id"]: "SUSPENDED" for case in starts})
@@ -184,10 +219,16 @@ def run(
                     )
         finally:
             cloud.kill_function("provision_workspace", signal.SIGCONT)
-        list(pool.map(lambda case: _ask(owner_of[case], case, made[case]), others))
+        list(
+            pool.map(
+                lambda case: _ask(owner_of[case], case, made[case], to_restore.get(case, "")),
+                others,
+            )
+        )
     ids = {case: made[case]["id"] for case in chosen}
     late = [case for case in chosen if only_by_deadline(case)]
-    return _wait_for_ends(Records(cloud), everybody, ids, expected, late)
+    ends = _Ends(Records(cloud), everybody, ids, set(to_restore.values()))
+    return Played(_wait_for_ends(ends, expected, late), ids, to_restore)
 
 
 def people(cloud: RunningCloud) -> list[ApiClient]:
@@ -235,8 +276,11 @@ def _wait_for(people: list[ApiClient], wanted: dict[str, str]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
-    """Ask for the verb, and repeat while another operation is under way, as a person would."""
+def _ask(person: ApiClient, case: Case, workspace: Workspace, snapshot_id: str) -> None:
+    """Ask for the verb, and repeat while another operation is under way, as a person would.
+
+    A RESTORE is of this snapshot.
+    """
     workspace_id = workspace["id"]
     verbs: dict[str, Callable[[], object]] = {
         "STOP": lambda: person.stop(workspace_id),
@@ -244,6 +288,7 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
         START_OTHER_TYPE: lambda: person.start(workspace_id, machine_type=OTHER_MACHINE_TYPE),
         "DELETE": lambda: person.delete(workspace_id),
         SNAPSHOT: lambda: person.take_snapshot(workspace_id),
+        RESTORE: lambda: person.restore(workspace_id, snapshot_id),
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
@@ -257,12 +302,28 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
             return
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """How the cases have ended. ``sources`` are the ids of the snapshots that are restored."""
+
+    records: Records
+    people: list[ApiClient]
+    ids: dict[Case, str]
+    sources: set[str]
+
+    def now(self) -> dict[Case, End]:
+        """Return how each case has ended by now."""
+        seen = _listed(self.people)
+        snapshots = {
+            each["workspace_id"]: each
+            for snapshot_id, each in self.records.snapshots().items()
+            if snapshot_id not in self.sources
+        }
+        return {case: _end(seen.get(each), snapshots.get(each)) for case, each in self.ids.items()}
+
+
 def _wait_for_ends(
-    records: Records,
-    people: list[ApiClient],
-    ids: dict[Case, str],
-    expected: Mapping[Case, tuple[str, ...]],
-    late: list[Case],
+    ends: _Ends, expected: Mapping[Case, tuple[str, ...]], late: list[Case]
 ) -> dict[Case, End]:
     """Wait until all cases have ended as expected and stay so, and return how each ended.
 
@@ -272,9 +333,7 @@ def _wait_for_ends(
     last: dict[Case, End] = {}
     quiet_since = time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - quiet_since < _QUIET_SECONDS:
-        seen = _listed(people)
-        snapshots = {each["workspace_id"]: each for each in records.snapshots().values()}
-        now = {case: _end(seen.get(each), snapshots.get(each)) for case, each in ids.items()}
+        now = ends.now()
         if now != last or any(str(end) not in expected[case] for case, end in now.items()):
             quiet_since, last = time.monotonic(), now
         others_ended = all(
@@ -282,7 +341,7 @@ def _wait_for_ends(
         )
         for case in late:
             if others_ended or case.fault in _AFFECTS_EVERY_CALL:
-                records.expire_deadline(ids[case], of=_stuck(case))
+                ends.records.expire_deadline(ends.ids[case], of=_stuck(case))
         time.sleep(_POLL_SECONDS)
     return last
 

@@ -661,6 +661,7 @@ def clean_outcome() -> Outcome:
         snapshots={KEPT: recorded(KEPT)},
         stored=[stored(KEPT)],
         waiting={},
+        home_of={FIRST: (f"home-{FIRST}", {})},
         ended=NOON + timedelta(minutes=1),
         seconds_to_quiet=1,
     )
@@ -752,6 +753,29 @@ def keep_for_a_fork(run: Outcome) -> None:
     run.waiting[FORK] = KEPT
 
 
+def keep_old_home(run: Outcome, *, goes: bool) -> None:
+    """Have a disk that was the first home before, recorded, and say whether it is to go."""
+    run.disks.append(disk(f"home-{FIRST}-1", FIRST))
+    run.home_of[FIRST][1][f"home-{FIRST}-1"] = goes
+
+
+def restore_home(run: Outcome) -> None:
+    """Have been READY on another home after a RESTORE, which was accepted."""
+    answer = {"id": FIRST, "name": "w1"}
+    run.exchanges.append(Exchange("r8", 0, "restore", FIRST, NOON, NOON, 202, answer))
+    run.homes[FIRST].add("2")
+
+
+def fail_restore(run: Outcome) -> None:
+    """Have no machine after a RESTORE that failed."""
+    stop = next(each for each in run.events if each["what"] == "WorkspaceSuspended")
+    stop.update(what="RestoreFailed", result="NOT_READY_IN_TIME")
+    why = {"code": "NOT_READY_IN_TIME", "message": "The machine did not report ready."}
+    run.workspaces[0].update(error=why)
+    run.machines.clear()
+    run.disks.pop()
+
+
 def replace_error(run: Outcome) -> None:
     """Let a START fail, and then a SNAPSHOT, whose error comes in the place of the other one."""
     stop = next(each for each in run.events if each["what"] == "WorkspaceSuspended")
@@ -765,6 +789,9 @@ def replace_error(run: Outcome) -> None:
     [
         keep_for_a_fork,
         replace_error,
+        restore_home,
+        fail_restore,
+        lambda run: keep_old_home(run, goes=False),
         lambda run: run.snapshots[KEPT].update(
             state="FAILED", error={"code": "SNAPSHOT_FAILED", "message": "It could not be stored."}
         ),
@@ -775,7 +802,10 @@ def replace_error(run: Outcome) -> None:
     ],
 )
 def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
-    """It fails with a reason, stays for a fork, or has no record yet; a fork is the maker's own."""
+    """It fails with a reason, stays for a fork, or has no record yet; a fork is the maker's own.
+
+    A RESTORE makes another home. If it fails there is no machine, and an old home may have to stay.
+    """
     run = clean_outcome()
     happens(run)
     assert invariants.violations(run) == []
@@ -848,6 +878,9 @@ def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
         (lambda run: list_snapshots(run, 1, SECOND), f"r7 has a snapshot of {SECOND}"),
         (lambda run: ask_for_another_s(run, "fork another's", 201), "(fork another's)"),
         (lambda run: ask_for_another_s(run, "fork as administrator", 409), "was answered 409"),
+        (lambda run: ask_for_another_s(run, "restore as administrator", 202), "was answered 202"),
+        (lambda run: run.disks.append(disk(f"home-{FIRST}-2", FIRST)), "-2 is left over"),
+        (lambda run: keep_old_home(run, goes=True), f"home-{FIRST}-1 is left over"),
         (lambda run: fork_from(run, FORK), f"home-{FIRST} is made from another's home"),
     ],
 )

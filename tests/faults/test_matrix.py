@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,13 +19,14 @@ from tests.faults import matrix
 from tests.faults.matrix import (
     CASES,
     FORK,
+    RESTORE,
     SNAPSHOT,
     SOURCE,
     START_OTHER_TYPE,
     TIMES,
     VERBS,
     Case,
-    End,
+    Played,
 )
 from tests.faults.observer import Histories
 from tests.kept_logs import keep_if_failed
@@ -42,6 +44,7 @@ USUAL = {
     "DELETE": "GONE",
     SNAPSHOT: "READY, snapshot READY",
     FORK: "READY",
+    RESTORE: "READY, snapshot READY",
 }
 
 NO_CAPACITY, QUOTA, POLICY = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED", "COMPUTE_POLICY_FORBIDS"
@@ -112,6 +115,32 @@ OTHERWISE = {
     ("never_ready", FORK): (f"ERROR {NOT_READY}",) * 3,
     ("fails_at_boot", FORK): ("ERROR IMAGE_PULL_FAILED",) * 3,
     ("vanished", FORK): ("", "", f"ERROR CREATE{TIMED_OUT}"),
+    # Before the new machine: the machine is off, and the home as it was. What may exist of the
+    # snapshot goes.
+    **{
+        (fault, RESTORE): ("", "", f"SUSPENDED RESTORE{TIMED_OUT}")
+        for fault in ("source_gone", "source_not_ready", "source_busy")
+    },
+    **{
+        (fault, RESTORE): ("", "", f"ERROR {UNAVAILABLE}")
+        for fault in ("rate_limited", "unavailable", "html_502")
+    },
+    ("not_ready", RESTORE): ("", "", f"READY RESTORE{TIMED_OUT}"),
+    ("snapshot_quota_exceeded", RESTORE): (f"SUSPENDED {QUOTA}",) * 3,
+    ("snapshot_location_forbidden", RESTORE): (f"SUSPENDED {POLICY}",) * 3,
+    ("capture_fails", RESTORE): ("SUSPENDED SNAPSHOT_FAILED",) * 3,
+    ("upload_fails+slow_upload", RESTORE): (
+        "SUSPENDED SNAPSHOT_FAILED, snapshot FAILED SNAPSHOT_FAILED",
+    )
+    * 3,
+    # After it: there is no machine, and the old home is the home again.
+    ("stock_out", RESTORE): ("", *(f"SUSPENDED {NO_CAPACITY}, snapshot READY",) * 2),
+    ("quota_exceeded", RESTORE): (f"SUSPENDED {QUOTA}, snapshot READY",) * 3,
+    ("policy_forbids", RESTORE): (f"SUSPENDED {POLICY}, snapshot READY",) * 3,
+    ("never_ready", RESTORE): (f"SUSPENDED {NOT_READY}, snapshot READY",) * 3,
+    ("fails_at_boot", RESTORE): ("SUSPENDED IMAGE_PULL_FAILED, snapshot READY",) * 3,
+    ("preempted", RESTORE): ("", "", "SUSPENDED MACHINE_STOPPED, snapshot READY"),
+    ("vanished", RESTORE): ("", "", f"SUSPENDED RESTORE{TIMED_OUT}, snapshot READY"),
 }
 # A machine that is reclaimed before the Hub got the request to stop it was stopped outside the Hub.
 # A machine that goes after the Hub looked at it in a SNAPSHOT is noticed by the next look. A
@@ -121,6 +150,7 @@ OR_ELSE = {
     ("preempted", SNAPSHOT): USUAL[SNAPSHOT],
     ("vanished", SNAPSHOT): USUAL[SNAPSHOT],
     ("upload_fails+slow_upload", SNAPSHOT): "READY SNAPSHOT_FAILED",
+    ("upload_fails+slow_upload", RESTORE): "SUSPENDED SNAPSHOT_FAILED",
 }
 # The message of each code: what happened, and what to do next.
 MESSAGES = {
@@ -135,22 +165,29 @@ MESSAGES = {
     ),
     UNAVAILABLE: (
         r"within 20 minutes, because Compute Engine does not answer\. "
-        r"((Start|Stop|Delete) the workspace|Take a snapshot again)"
+        r"((Start|Stop|Delete) the workspace|Take a snapshot again|The home is what it was\. Start)"
     ),
     f"CREATE{TIMED_OUT}": r"within 20 minutes\. Start the workspace to try again, or delete it",
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
     f"START{TIMED_OUT}": r"within 20 minutes\. Start the workspace again, or delete it",
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
+    f"RESTORE{TIMED_OUT}": (
+        r"within 20 minutes\. The home is what it was\. Start the workspace, or restore it again"
+    ),
     f"SNAPSHOT{TIMED_OUT}": r"within 20 minutes\. Take a snapshot again",
     "SNAPSHOT_FAILED": (
-        r"could not (take the snapshot\. Take a snapshot again"
-        r"|store the snapshot\. Delete it, and take another one)\. Compute Engine said: "
+        r"could not (take the snapshot\. (Take a snapshot again|The home is what it was\. .*again)"
+        r"\. Compute Engine said: |store the snapshot\. Delete it, and take another one"
+        r"\. Compute Engine said: |store the snapshot of what is in the home now\. "
+        r"The home is what it was\. Start the workspace, or restore it again)"
     ),
     IN_USE: (
         r"within 20 minutes, because something else uses .*instances/holder.*"
         r" Detach it there\. Delete the workspace again"
     ),
-    NOT_READY: r"did not report ready within 20 minutes\. Start the workspace",
+    NOT_READY: (
+        r"did not report ready within 20 minutes\. (The home is what it was\. )?Start the workspace"
+    ),
     "IMAGE_PULL_FAILED": r"manifest unknown\. Start the workspace",
     "CONTAINER_ENDS": r"container keeps ending.* Start the workspace",
     "MACHINE_STOPPED": r"was stopped (while it booted|outside the Hub).* Start",
@@ -165,10 +202,10 @@ OF_DEADLINES = (UNAVAILABLE, TIMED_OUT, IN_USE, NOT_READY)
 
 @dataclass(frozen=True)
 class Ran:
-    """The cloud on which all cases ran, how each ended, and what was wrong with the homes."""
+    """The cloud on which all cases ran, what came of each, and what was wrong with the homes."""
 
     cloud: RunningCloud
-    ends: dict[Case, End]
+    played: Played
     homeless: list[str]
 
 
@@ -181,8 +218,8 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
         times="fast", schedule_seconds=1, write_requests=True, overrides=overrides
     )
     with start_cloud(settings) as cloud:
-        ends = matrix.run(cloud, {case: expected(case) for case in CASES}, only_by_deadline)
-        yield Ran(cloud, ends, homes_without_a_copy(cloud))
+        played = matrix.run(cloud, {case: expected(case) for case in CASES}, only_by_deadline)
+        yield Ran(cloud, played, homes_without_a_copy(cloud))
         keep_if_failed(cloud, "matrix", failed=request.session.testsfailed)
         assert leaks(cloud) == []
         assert homes_without_a_copy(cloud) == []
@@ -215,13 +252,13 @@ def expected(case: Case) -> tuple[str, ...]:
 
 def only_by_deadline(case: Case) -> bool:
     """Say whether a case ends by its deadline only."""
-    return expected(case)[0].endswith(OF_DEADLINES)
+    return expected(case)[0].partition(",")[0].endswith(OF_DEADLINES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_fault_ends_as_the_table_says(ran: Ran, case: Case) -> None:
     """No operation is left; an error's message says what to do next."""
-    end = ran.ends[case]
+    end = ran.played.ends[case]
     assert str(end) in expected(case)
     for each in filter(None, (end, end.snapshot)):
         if each.code:
@@ -247,6 +284,7 @@ def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_ove
         "all are READY",
     )
     check_homes_of_forks(ran.cloud, everything)
+    check_homes_of_restores(ran)
     for person, workspace in everything:
         person.delete(workspace["id"])
     wait_until(lambda: listed(people) == [], "all are gone")
@@ -292,6 +330,28 @@ def check_homes_of_forks(
     for person, fork in forks:
         made_from = homes[f"home-{fork['id']}"]["sourceSnapshot"]
         assert f"/home-snapshot-{sources[person]}-" in made_from, fork["name"]
+
+
+def check_homes_of_restores(ran: Ran) -> None:
+    """See that a home that was restored is made from its snapshot, and that no other one is left.
+
+    The hourly sweep deletes the old one, or the one that was made in vain.
+    """
+    played = ran.played
+    assert played.restored
+    call_scheduled(ran.cloud, "reconcile_fleet")
+    for case, snapshot_id in played.restored.items():
+        homes = partial(in_compute, ran.cloud, "disks", f"home-{played.ids[case]}")
+        wait_until(partial(has_one, homes), f"{case.name} has one home")
+        [home] = homes()
+        restored = str(played.ends[case]).startswith("READY, ")
+        made_from = home.get("sourceSnapshot", "")
+        assert made_from.endswith(snapshot_id[-12:]) if restored else not made_from, case.name
+
+
+def has_one(found: Callable[[], list[dict[str, Any]]]) -> bool:
+    """Say whether there is one."""
+    return len(found()) == 1
 
 
 def listed(people: list[ApiClient]) -> list[dict[str, Any]]:

@@ -106,6 +106,26 @@ class Records:
             if each.get("home_source")
         }
 
+    def homes(self) -> dict[str, tuple[str, dict[str, bool]]]:
+        """Return by workspace the name of its home disk, and whether each old home is to go.
+
+        An old one goes when a snapshot has all that was on it, or when that was deleted. The home
+        need not exist yet.
+        """
+        states = {snapshot_id: each["state"] for snapshot_id, each in self.snapshots().items()}
+        found = {}
+        for document in self._client.collection("workspaces").stream():
+            each = document.to_dict() or {}
+            made = (each.get("home_disk") or {}).get("name")
+            made = made or (each.get("home_source") or {}).get("new_disk")
+            old = {
+                old["name"]: old["snapshot_id"] is not None
+                and states.get(old["snapshot_id"]) != "FAILED"
+                for old in each.get("old_homes") or ()
+            }
+            found[document.id] = (made or f"home-{document.id}", old)
+        return found
+
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return the workspaces that each owner holds: by document id, a map from workspace id."""
         documents = self._client.collection("owners").stream()
@@ -350,8 +370,17 @@ def delete_keeping_boot_disk_by_hand(cloud: RunningCloud, workspace: dict[str, A
 
 
 def _home(cloud: RunningCloud, workspace: dict[str, Any]) -> dict[str, Any]:
-    """Return the home disk in the workspace's zone."""
-    return _show(cloud, f"{_zone_path(workspace)}/disks/home-{workspace['id']}")
+    """Return the home disk in the workspace's zone: the machine's, or else the one in use last."""
+    disks = [
+        disk
+        for disk in in_compute(cloud, "disks", f"home-{workspace['id']}")
+        if f"/zones/{workspace['zone']}/" in disk["selfLink"]
+    ]
+    mine = f"/instances/{workspace['instance_name']}"
+    attached = [disk for disk in disks if any(user.endswith(mine) for user in disk["users"])]
+    if not disks:
+        raise requests.HTTPError(f"{workspace['id']} has no home in {workspace['zone']}")
+    return max(attached or disks, key=lambda disk: str(disk.get("lastAttachTimestamp")))
 
 
 def _holder(workspace: dict[str, Any]) -> str:

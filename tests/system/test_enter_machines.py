@@ -14,7 +14,9 @@ import pytest
 from localcloud.api_client import ApiClient, Workspace
 from localcloud.processes.process_tree import can_hold_machines
 from localcloud.running_cloud import RunningCloud
+from localcloud.settings import ADMIN_EMAIL
 from tests.processes import eventually, is_gone
+from tests.system.records import call_scheduled
 
 if not can_hold_machines():
     pytest.skip("machines that one can enter need Linux", allow_module_level=True)
@@ -142,6 +144,72 @@ def test_a_home_outlives_its_machine_and_ends_with_its_workspace(
     alice.client.delete(workspace["id"])
     alice.client.wait_until_gone(workspace["id"])
     assert eventually(lambda: not Path(folder).exists())
+
+
+def test_a_restore_brings_files_back_and_keeps_what_was_there(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """A second RESTORE, of what the first one has kept, brings that back.
+
+    The new machine is on another disk. The old disk's folder goes with the hourly sweep. Another
+    person's home stays theirs.
+    """
+    alice, bob = person(), person()
+    workspace, his = ready(alice), ready(bob)
+    bob.ssh(his, "echo his >note")
+    alice.ssh(workspace, "echo first >note; mkdir -p deep/er; echo x >deep/er/file")
+    first = snapshot_of(alice, workspace)
+    seen = alice.ssh(workspace, "echo second >note; rm -r deep; echo new >more; pwd")
+    old_folder = Path(seen.stdout.strip())
+
+    restored = restore(alice, workspace, first)
+    assert restored["connection"]["instance_id"] != workspace["connection"]["instance_id"]
+    seen = alice.ssh(restored, "cat note deep/er/file; ls; pwd")
+    assert seen.stdout.splitlines()[:-1] == ["first", "x", "deep", "note"]
+    assert Path(seen.stdout.splitlines()[-1]) != old_folder
+    assert (old_folder / "note").read_text() == "second\n"
+    [kept] = [each["id"] for each in alice.client.snapshots(workspace["id"]) if each["automatic"]]
+    assert bob.ssh(restored, "true").returncode == 255
+    for stranger in (bob.client, ApiClient(cloud.address, cloud.token(ADMIN_EMAIL))):
+        path = f"/workspaces/{workspace['id']}/restore"
+        refused = stranger.request("POST", path, json={"snapshot_id": first})
+        assert refused.status_code == 404
+    refused = bob.client.request(
+        "POST", f"/workspaces/{his['id']}/restore", json={"snapshot_id": first}
+    )
+    assert refused.status_code == 404
+
+    back = restore(alice, restored, kept)
+    assert alice.ssh(back, "cat note more; ls").stdout == "second\nnew\nmore\nnote\n"
+    call_scheduled(cloud, "reconcile_fleet")
+    assert eventually(lambda: not old_folder.exists())
+    assert alice.ssh(back, "cat note").stdout == "second\n"
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+
+
+def snapshot_of(person: Person, workspace: Workspace) -> str:
+    """Take a snapshot of a workspace, wait until it is READY, and return its id."""
+    operation = person.client.take_snapshot(workspace["id"])["operation"]
+
+    def is_stored() -> bool:
+        listed = person.client.snapshots(workspace["id"])
+        return any((each["id"], each["state"]) == (operation["id"], "READY") for each in listed)
+
+    assert eventually(is_stored)
+    return str(operation["id"])
+
+
+def restore(person: Person, workspace: Workspace, snapshot_id: str) -> Workspace:
+    """Restore a home, and wait until its owner may enter the new machine."""
+    person.client.restore(workspace["id"], snapshot_id)
+    return person.client.wait(
+        workspace["id"],
+        lambda ws: (
+            ws["operation"] is None
+            and ws["status"] == "READY"
+            and ws["connection"]["access"]["state"] == "granted"
+        ),
+    )
 
 
 def test_whoever_is_logged_in_keeps_a_workspace_from_being_idle(

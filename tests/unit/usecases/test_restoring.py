@@ -214,6 +214,12 @@ def lost(restoring: Restoring) -> None:
     restoring.world.machines.delete_snapshot_by_hand(copy.place.name)
 
 
+def attached_when_taken(restoring: Restoring) -> None:
+    """Let a machine have had the home when the snapshot was asked for."""
+    [copy] = [each for each in restoring.world.store.snapshots.values() if each.name == "last"]
+    restoring.world.store.put_snapshots(replace(copy, of_generation=None))
+
+
 def started_since(restoring: Restoring) -> None:
     """Let a machine of the Hub use the home, and be deleted."""
     restoring.start()
@@ -223,7 +229,10 @@ def started_since(restoring: Restoring) -> None:
 
 @pytest.mark.parametrize(
     ("meanwhile", "taken"),
-    [(unused, 0), (used_elsewhere, 1), (held, 1), (lost, 1), (started_since, 1)],
+    [
+        *((unused, 0), (attached_when_taken, 1), (started_since, 1)),
+        *((used_elsewhere, 1), (held, 1), (lost, 1)),
+    ],
 )
 def test_a_snapshot_that_has_all_that_is_in_the_home_is_not_taken_again(
     restoring: Restoring, meanwhile: Callable[[Restoring], None], taken: int

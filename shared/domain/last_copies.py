@@ -1,4 +1,4 @@
-"""Until when a workspace that is being deleted can be taken back."""
+"""Until when a workspace that is being deleted, or will be, can be taken back."""
 
 from datetime import datetime
 
@@ -15,9 +15,18 @@ def undelete_until(workspace: Workspace, policy: Policy) -> datetime | None:
     operation = workspace.operation
     if operation is None or operation.kind is not OperationKind.DELETE or operation.purge:
         return None
-    source = workspace.home_source
+    return until_if_deleted(workspace, operation.requested_at, policy)
+
+
+def until_if_deleted(workspace: Workspace, at: datetime, policy: Policy) -> datetime | None:
+    """Return until when a workspace can be taken back if its deletion is asked for at a time.
+
+    None if the configuration says that it cannot, or if there is no home to keep.
+    """
+    operation, source = workspace.operation, workspace.home_source
+    is_copied = operation is not None and operation.last_copy is not None
     is_copy = source is not None and source.is_of(workspace.id)
-    kept = workspace.home_disk is not None or operation.last_copy is not None or is_copy
+    kept = workspace.home_disk is not None or is_copied or is_copy
     if policy.undelete_for is None or not kept:
         return None
-    return operation.requested_at + policy.undelete_for
+    return at + policy.undelete_for

@@ -651,7 +651,7 @@ def test_what_was_in_a_home_is_in_its_fork(signed_in: Cli) -> None:
     listed = signed_in.succeed("snapshots", "api", "-o", "json").json
     assert_fits(listed, "Snapshots")
     assert listed["snapshots"] == [taken.json]
-    lost = signed_in.succeed("rm", "api", "--dry-run").out
+    lost = signed_in.succeed("rm", "api", "--purge", "--dry-run").out
     assert re.search(r"^ +snapshots: ", lost, re.MULTILINE), lost
 
     gone = signed_in.succeed("snapshots", "api", "--delete", "first", "-y", "-o", "json").json

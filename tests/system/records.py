@@ -61,6 +61,10 @@ class Records:
         """Delete a workspace's document without the Hub."""
         self._client.collection("workspaces").document(workspace_id).delete()
 
+    def write_deleted(self, workspace_id: str, **fields: Any) -> None:
+        """Write fields of a deleted workspace's entry without the Hub."""
+        self._client.collection("deleted_workspaces").document(workspace_id).update(fields)
+
     def expire_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
         """Move the deadline of a workspace's operation to now, and make it due for ``reconcile``.
 

@@ -91,22 +91,14 @@ def _followed(app: App, asked: Workspace, source: Snapshot, goal: Goal) -> Works
         CommandError: it has not come to that.
     """
     [outcome] = follow(app, [asked], goal)
-    after = outcome.workspace or asked
     if outcome.error is not None:
-        if after.is_settled and after.is_not_restored:
-            outcome.error.hint = _way_out(after)
         raise outcome.error
+    after = outcome.workspace or asked
     app.console.note(
         f"Its home is what the snapshot {source.label} holds."
         f" A snapshot has what was in it before:\n  {_source.listing(after)}"
     )
     return after
-
-
-def _way_out(failed: Workspace) -> str:
-    if failed.status == "READY":
-        return "its home is what it was, and it goes on"
-    return f"its home is what it was. To go on: workspace start {failed.argument}"
 
 
 def _confirm(app: App, workspace: Workspace, source: Snapshot, seconds: float) -> None:

@@ -106,6 +106,17 @@ class ApiClient:
         path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
         return self._request_or_raise("DELETE", path)
 
+    def deleted(self) -> list[dict[str, Any]]:
+        """Return the deleted workspaces that can be taken back, the last deleted first."""
+        answer = self._request_or_raise("GET", "/deleted-workspaces")
+        found: list[dict[str, Any]] = answer["deleted_workspaces"]
+        return found
+
+    def undelete(self, workspace_id: str, **fields: Any) -> Workspace:
+        """Take a deleted workspace back, perhaps with another name."""
+        path = f"/workspaces/{workspace_id}/undelete"
+        return self._request_or_raise("POST", path, json=fields)
+
     def restore(self, workspace_id: str, snapshot_id: str) -> Workspace:
         """Put the home of a workspace back to what a snapshot of it has."""
         path = f"/workspaces/{workspace_id}/restore"

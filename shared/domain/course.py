@@ -165,7 +165,7 @@ def _lost_by(command: Command, step: Step) -> list[Loss]:
             until = undelete_until(step.record, step.policy)
             if until is not None and step.operation.last_copy is not None:
                 day = f"{until:%Y-%m-%d %H:%M} UTC"
-                why = f"the home disk is deleted. Until {day}, all can be taken back."
+                why = f"the home disk is deleted. Until {day}, it can be taken back with its home."
             return [Loss(Lost.HOME, f"{_reason(step)}: {why}")]
         case _:
             return []

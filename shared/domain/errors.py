@@ -73,7 +73,7 @@ class LastCopyGoneError(HubError):
 class OperationUnderWayError(HubError):
     """Another operation is under way. The person waits for its end, or deletes the workspace.
 
-    To get past a SNAPSHOT nobody deletes a workspace: it lasts some seconds.
+    To get past a SNAPSHOT or a RESTORE nobody deletes a workspace.
     """
 
     def __init__(self, operation: Operation) -> None:
@@ -81,6 +81,8 @@ class OperationUnderWayError(HubError):
         ways_out = f"{wait}, or delete the workspace."
         if operation.kind is OperationKind.SNAPSHOT:
             ways_out = f"{wait}: it lasts some seconds."
+        elif operation.kind is OperationKind.RESTORE:
+            ways_out = f"{wait}: it may last some minutes."
         elif operation.kind is OperationKind.DELETE:
             ways_out = "Wait until it has ended."
             if not operation.purge:

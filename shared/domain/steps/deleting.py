@@ -139,6 +139,9 @@ def _keep_uncopied(step: Step) -> Updated:
     if step.operation.last_copy is None:
         return Go(Phase.SNAPSHOT)(step)
     message = "Something has used the home disk since its last snapshot was taken."
+    if step.inputs.home_users:
+        users = ", ".join(f"instances/{user}" for user in step.inputs.home_users)
+        message = f"{message} It is used by {users}. Detach it there."
     return fail(step, without_last_copy(step, message))
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 from shared.domain.changes import Note, Updated
 from shared.domain.drift import ObservedState, observed_state
-from shared.domain.instance import CreateSnapshot, Place, SnapshotStatus
+from shared.domain.instance import CreateSnapshot, FaultKind, Place, SnapshotStatus
 from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
     Consistency,
@@ -99,6 +99,8 @@ def take(step: Step) -> Decision:
         return _go_on_with_copy(step, step.inputs.has_copy)
     if not takes and not step.inputs.disk_exists:
         return _go_on_without_home(step)
+    if step.operation.kind is OperationKind.DELETE and step.inputs.home_users:
+        return _await_detached(step)
     if home is None or not step.inputs.disk_exists:
         message = (
             f"The home (disk {workspace.disk_name}) is not where it was, so no snapshot of it can "
@@ -113,6 +115,14 @@ def take(step: Step) -> Decision:
         owner_id=workspace.owner_id,
     )
     return Call(command, Phase.AWAIT_SNAPSHOT)
+
+
+def _await_detached(step: Step) -> Updated:
+    """Wait until no other machine has the home: what it writes would be in no snapshot."""
+    users = ", ".join(f"instances/{user}" for user in step.inputs.home_users)
+    used = f"The disk {step.workspace.disk_name} is used by {users}."
+    operation = replace(step.operation, last_fault=used, last_fault_kind=FaultKind.IN_USE.value)
+    return _WAIT(replace(step, operation=operation))
 
 
 def end_captured(step: Step) -> Updated:

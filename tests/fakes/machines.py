@@ -61,6 +61,9 @@ STORED_BYTES = 2_000_000_000  # what each snapshot takes
 MOST_AN_HOUR = 6
 
 
+Call = tuple[type[Command], Place]  # what is called, and on which resource
+
+
 @dataclass(frozen=True)
 class Durations:
     """How long things take; ``boot`` is the time from RUNNING to the guest's READY report."""
@@ -305,7 +308,7 @@ class FakeMachines(Machines):
         self._snapshots: dict[str, _Snapshot] = {}
         self._used: dict[str, list[datetime]] = {}
         self._operations: dict[tuple[str, str], _Operation] = {}
-        self._requests: dict[str, StartedCall] = {}
+        self._requests: dict[str, tuple[Call, StartedCall]] = {}
         self._scripts: list[_Script] = []
         self._guest_scripts: list[GuestMishap] = []
         self._due: list[_Due] = []
@@ -722,15 +725,19 @@ class FakeMachines(Machines):
         if script and mishap is Mishap.REFUSED:
             raise MachineFaultError(fault(script.fault))
         # Compute takes no request id when it labels a snapshot.
+        call = (type(command), command.place)
         if request_id in self._requests and not isinstance(command, LabelSnapshot):
-            return self._requests[request_id]
+            earlier, begun = self._requests[request_id]
+            if earlier != call:
+                raise _refusal(FaultKind.INVALID)
+            return begun
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
         operation = _Operation(f"operation-{next(self._numbers)}", failure, mishap)
         target_id = self._begin(command, operation, 10 if mishap is Mishap.SLOW else 1)
         started = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
             self._operations[command.place.zone, operation.name] = operation
-            self._requests[request_id] = started
+            self._requests[request_id] = call, started
         if mishap is Mishap.ANSWER_LOST:
             raise UnavailableError("Compute Engine does not answer now.")
         return started

@@ -73,6 +73,8 @@ class Scenario:
         unsuspendable: Compute cannot suspend its machine.
         stopped_by_hand: its machine was stopped in Compute before the request.
         snapshot_first: a snapshot of its home is being taken when the request comes.
+        restores: a snapshot of its home is stored, which the request is to restore.
+        restore_first: its home is being restored when the request comes.
     """
 
     request: tuple[str, str, dict[str, Any] | None] | None
@@ -81,6 +83,8 @@ class Scenario:
     unsuspendable: bool = False
     stopped_by_hand: bool = False
     snapshot_first: bool = False
+    restores: bool = False
+    restore_first: bool = False
 
 
 _IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -108,6 +112,11 @@ SCENARIOS = {
     "snapshot of a suspended one": Scenario(
         ("POST", "/snapshots", {"name": "kept"}), "SUSPENDED", suspended_first=True
     ),
+    "restore": Scenario(("POST", "/restore", None), "READY", restores=True),
+    "restore of a suspended one": Scenario(
+        ("POST", "/restore", None), "READY", suspended_first=True, restores=True
+    ),
+    "delete over a restore": Scenario(("DELETE", "", None), None, restore_first=True),
     "delete": Scenario(("DELETE", "", None), None),
     "delete over a snapshot": Scenario(("DELETE", "", None), None, snapshot_first=True),
 }
@@ -115,13 +124,17 @@ SCENARIOS = {
 
 @dataclass
 class ScenarioRun:
-    """A scenario, run by one person on one workspace, with a crash at one point or none."""
+    """A scenario, run by one person on one workspace, with a crash at one point or none.
+
+    ``snapshot_id`` is that of the snapshot that is to be restored.
+    """
 
     scenario: str
     person: ApiClient
     point: CrashPoint | None
     name: str = field(default_factory=lambda: f"w-{uuid.uuid4()}")
     workspace: Workspace = field(default_factory=dict)
+    snapshot_id: str = ""
     plan: CrashPlan = field(init=False)
 
     def __post_init__(self) -> None:
@@ -317,6 +330,13 @@ class CrashHarness:
         ):
             run.workspace = made
         _wait_for_all(pool, prepared, lambda run: self._has_status(run, "READY"))
+        with_snapshot = [
+            run for run in prepared if run.definition.restores or run.definition.restore_first
+        ]
+        for run in with_snapshot:
+            taken = run.person.take_snapshot(run.workspace["id"])
+            run.snapshot_id = taken["operation"]["id"]
+        _wait_for_all(pool, with_snapshot, self._has_snapshot)
         for run in prepared:
             if run.definition.unsuspendable:
                 self.cloud.fault("suspend_unsupported", instance=run.workspace["instance_name"])
@@ -324,13 +344,23 @@ class CrashHarness:
         list(pool.map(lambda run: run.person.stop(run.workspace["id"]), suspended))
         _wait_for_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
         for run in prepared:
-            if run.definition.snapshot_first:
-                # It is captured later than the DELETE is asked for.
+            workspace_id = run.workspace["id"]
+            if run.definition.snapshot_first or run in with_snapshot:
+                # So a SNAPSHOT or RESTORE is under way when the next request comes, or the same
+                # one again.
                 self.cloud.fault("slow_operation", instance=run.workspace["instance_name"], count=1)
-                path = f"/workspaces/{run.workspace['id']}/snapshots"
+            if run.definition.snapshot_first:
+                path = f"/workspaces/{workspace_id}/snapshots"
                 run.person.request("POST", path).raise_for_status()
+            if run.definition.restore_first:
+                run.person.restore(workspace_id, run.snapshot_id)
             if run.definition.stopped_by_hand:
                 stop_by_hand(self.cloud, run.workspace)
+
+    def _has_snapshot(self, run: ScenarioRun) -> bool:
+        [ws] = run.person.workspaces()
+        states = [each["state"] for each in run.person.snapshots(ws["id"])]
+        return ws["operation"] is None and states == ["READY"]
 
     def _has_status(self, run: ScenarioRun, status: str) -> bool:
         return [(ws["status"], ws["operation"]) for ws in run.person.workspaces()] == [
@@ -350,6 +380,8 @@ class CrashHarness:
             ).json()
         else:
             method, path, body = request
+            if run.definition.restores:
+                body = {"snapshot_id": run.snapshot_id}
             _ask_until_answered(run.person, method, f"/workspaces/{key}{path}", json=body)
         self._wait(run, until_crash=True)
 

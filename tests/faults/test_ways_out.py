@@ -103,6 +103,7 @@ class State(NamedTuple):
     failed: str
     zones_tried: int
     home_bound: bool
+    switched: bool
     source: str
     memory_is_ready: bool
     recorded: bool
@@ -136,8 +137,9 @@ class State(NamedTuple):
 class Node:
     """A world on the walk, its state, and the acts that led there.
 
-    ``touched`` means that somebody has changed machine or home disk as the Hub never does. From
-    then on no further fault is tried, because the number of states would not end.
+    ``touched`` means that somebody has changed machine or home disk as the Hub never does, or that
+    a RESTORE has ended. From then on no further fault is tried, because the number of states would
+    not end.
     """
 
     world: World
@@ -175,6 +177,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         failed=_failed(operation),
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
+        switched=operation is not None and operation.former_home is not None,
         source=_source_of(world, ws),
         memory_is_ready=ws.memory_is_ready,
         recorded=ws.instance_id is not None,
@@ -229,9 +232,10 @@ def _use_of(disk: Disk | None, ws: Workspace) -> str:
 
 def _source_of(world: World, ws: Workspace) -> str:
     """Return whether the snapshot is there that the home is made from; empty without one."""
-    if ws.home_source is None:
+    names = {source.resource_name for source in ws.sources}
+    if not names:
         return ""
-    return "there" if world.machines.peek_snapshot(ws.home_source.resource_name) else "gone"
+    return "there" if all(map(world.machines.peek_snapshot, names)) else "gone"
 
 
 def _is_old(world: World, ws: Workspace) -> bool:
@@ -463,6 +467,8 @@ def _acts(
     if not touched:
         yield "stop", lambda w: w.stop(OWNER, ws.id)
         yield "snapshot", lambda w: w.snapshot(OWNER, ws.id)
+        if world.machines.peek_disk(_home(ws)) is not None:
+            yield "restore", lambda w: _restore(w, ws)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
     if ws.operation is None:
         yield "look", _look
@@ -478,8 +484,8 @@ def _acts(
     begins = ws.operation is None or (
         ws.operation.phase in FIRST_PHASES and ws.operation.failure is None
     )
-    if ws.home_source is not None and _may_read_source(world, ws):
-        name = ws.home_source.resource_name
+    if ws.sources and _may_read_source(world, ws):
+        name = ws.sources[0].resource_name
         yield f"{TOUCHED}source deleted", lambda w: w.machines.delete_snapshot_by_hand(name)
     if begins and ws.home_disk is not None and ws.error is None:
         for name, touch in TOUCHES.items():
@@ -518,8 +524,18 @@ def _may_read_source(world: World, ws: Workspace) -> bool:
 
     Otherwise it does not matter whether the snapshot is there.
     """
-    creates = ws.operation is not None and ws.operation.kind is OperationKind.CREATE
+    makes_it = {OperationKind.CREATE, OperationKind.RESTORE}
+    creates = ws.operation is not None and ws.operation.kind in makes_it
     return creates or world.machines.peek_disk(_home(ws)) is None
+
+
+def _restore(world: World, ws: Workspace) -> None:
+    """Ask for a RESTORE of a snapshot that has something else than the home by now."""
+    source, home = a_snapshot(ws), _home(ws)
+    world.machines.make_snapshot_by_hand(source.place.name, home, {})
+    world.store.put_snapshots(source)
+    world.restore(OWNER, ws.id, source.id)
+    world.machines.write(home, f"what was written since {source.id}")
 
 
 def _touch_all(
@@ -652,11 +668,20 @@ def walk() -> Iterator[Node]:
         for name, after in successors(node):
             if record(after) is None:
                 continue
-            state = state_of(after, touched=node.touched or name.startswith(TOUCHED))
+            state = state_of(after, touched=node.touched or _is_touched(after, name))
             if state not in found:
                 found.add(state)
                 waiting.append(Node(after, state, (*node.path, name)))
                 assert len(found) < MOST_STATES, "the walk does not end"
+
+
+def _is_touched(after: World, name: str) -> bool:
+    """Say whether no further fault is tried after an act.
+
+    Nor is one after the end of a RESTORE, which leaves what no other operation does.
+    """
+    ws = record(after)
+    return name.startswith(TOUCHED) or (ws is not None and bool(ws.old_homes))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ class Phase(StrEnum):
     AWAIT_STORED = "await_stored"
 
 
+_SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
+
+
 class Activity(StrEnum):
     """What last moved ``last_connected_at``."""
 
@@ -350,15 +353,20 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed. Version 0.1 refuses to touch such a record, and can use all others.
+        failed; a DELETE from when it takes a last copy on. Version 0.1 refuses to touch such a
+        record, and can use all others.
         """
         kinds = {
             self.operation and self.operation.kind,
             self.error and self.error.operation_kind,
         }
         newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
+        operation = self.operation
+        takes_copy = operation is not None and (
+            operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
+        )
         has_snapshots = self.home_source is not None or bool(self.old_homes)
-        return 2 if has_snapshots or kinds & newer else 1
+        return 2 if has_snapshots or takes_copy or kinds & newer else 1
 
     @property
     def disk_name(self) -> str:

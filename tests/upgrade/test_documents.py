@@ -186,16 +186,25 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
         a_workspace(operation=an_operation(OperationKind.RESTORE)),
         a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.RESTORE)),
         a_workspace(old_homes=(OldHome("home-1", "us-west1-a", "a-snapshot"),)),
+        a_workspace(operation=an_operation(OperationKind.DELETE, Phase.AWAIT_STORED)),
+        a_workspace(
+            operation=an_operation(
+                OperationKind.DELETE,
+                Phase.DELETE_DISK,
+                last_copy=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1"),
+            )
+        ),
     ],
     ids=[
         *("home to be made from one", "under way", "failed"),
         *("restore under way", "restore failed", "old home"),
+        *("last copy under way", "last copy taken"),
     ],
 )
 def test_the_version_refuses_a_record_that_needs_a_snapshot(
     version: Version, workspace: Workspace
 ) -> None:
-    """It would make an empty home or forget an old one, and does not know the operations.
+    """It would make an empty home, forget an old one or a last copy, and knows no such phases.
 
     It changes nothing.
     """

@@ -166,11 +166,14 @@ class OldHome:
     """A disk of a workspace that is not its home any more, and is yet to be deleted.
 
     ``snapshot_id`` is the snapshot that has all that is on it; None if there is none.
+    ``detached_at`` is when its machine let go of it, by Compute's time: if that is later by now,
+    somebody has used it since. None if it is not known.
     """
 
     name: str
     zone: str
     snapshot_id: str | None = None
+    detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +234,9 @@ class Operation:
     that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: the machine was shut down,
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
-    moment in which the new one is recorded. ``last_copy`` is the snapshot that has what is in the
-    home that the operation takes away, from the moment in which it is known, and ``copied_at`` is
+    moment in which the new one is recorded, and ``former_detached_at`` is when its machine let go
+    of it, by Compute's time. ``last_copy`` is the snapshot that has what is in the home that the
+    operation takes away, from the moment in which it is known, and ``copied_at`` is
     when it was made, by Compute's time, if the operation has taken it. ``home_detached``: no
     machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
     workspace is kept when it is deleted. Version 0.1 does not know the fields of this paragraph and
@@ -270,6 +274,7 @@ class Operation:
     home_at_rest: bool = False
     restores: HomeSource | None = None
     former_home: HomeDisk | None = None
+    former_detached_at: datetime | None = None
     last_copy: HomeSource | None = None
     copied_at: datetime | None = None
     home_detached: bool = False

@@ -350,15 +350,22 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed. Version 0.1 refuses to touch such a record, and can use all others.
+        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, and can
+        use all others.
         """
-        kinds = {
-            self.operation and self.operation.kind,
-            self.error and self.error.operation_kind,
-        }
+        operation = self.operation
+        kinds = {operation and operation.kind, self.error and self.error.operation_kind}
         newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
         has_snapshots = self.home_source is not None or bool(self.old_homes)
-        return 2 if has_snapshots or kinds & newer else 1
+        return 2 if has_snapshots or self._keeps_copy or kinds & newer else 1
+
+    @property
+    def _keeps_copy(self) -> bool:
+        """Whether a DELETE is under way that keeps what is in the home."""
+        operation = self.operation
+        if operation is None or operation.kind is not OperationKind.DELETE or operation.purge:
+            return False
+        return self.home_disk is not None or operation.last_copy is not None
 
     @property
     def disk_name(self) -> str:

@@ -64,6 +64,9 @@ class Phase(StrEnum):
     AWAIT_STORED = "await_stored"
 
 
+_SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
+
+
 class Activity(StrEnum):
     """What last moved ``last_connected_at``."""
 
@@ -350,22 +353,25 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, and can
-        use all others.
+        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, since
+        it would delete the home without one, and can use all others.
         """
         operation = self.operation
         kinds = {operation and operation.kind, self.error and self.error.operation_kind}
         newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
+        takes_copy = operation is not None and (
+            operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
+        )
         has_snapshots = self.home_source is not None or bool(self.old_homes)
-        return 2 if has_snapshots or self._keeps_copy or kinds & newer else 1
+        return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
 
     @property
-    def _keeps_copy(self) -> bool:
-        """Whether a DELETE is under way that keeps what is in the home."""
+    def _keeps_home(self) -> bool:
+        """Whether a DELETE is under way that takes a last copy of the home, now or later."""
         operation = self.operation
-        if operation is None or operation.kind is not OperationKind.DELETE or operation.purge:
+        if operation is None or operation.kind is not OperationKind.DELETE:
             return False
-        return self.home_disk is not None or operation.last_copy is not None
+        return not operation.purge and self.home_disk is not None
 
     @property
     def disk_name(self) -> str:

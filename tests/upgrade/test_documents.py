@@ -58,7 +58,9 @@ def test_a_stored_workspace_and_its_owner_keep_all_fields(version: Version, name
     workspace = workspace_document(workspace_record(stored["workspace"]))
     owner = owner_document(owner_record(stored["owner"]))
 
-    expected = {field: value for field, value in stored["workspace"].items() if field != "operation"}
+    expected = {
+        field: value for field, value in stored["workspace"].items() if field != "operation"
+    }
     if operation.get("kind") == "DELETE" and stored["workspace"]["home_disk"]:
         expected["schema_version"] = 2
     assert {field: workspace[field] for field in expected} == expected
@@ -191,10 +193,19 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
         a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.RESTORE)),
         a_workspace(old_homes=(OldHome("home-1", "us-west1-a", "a-snapshot"),)),
         a_workspace(operation=an_operation(OperationKind.DELETE)),
+        a_workspace(operation=an_operation(OperationKind.DELETE, Phase.AWAIT_STORED)),
+        a_workspace(
+            operation=an_operation(
+                OperationKind.DELETE,
+                Phase.DELETE_DISK,
+                last_copy=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1"),
+            )
+        ),
     ],
     ids=[
         *("home to be made from one", "under way", "failed"),
-        *("restore under way", "restore failed", "old home", "deletion that keeps a copy"),
+        *("restore under way", "restore failed", "old home"),
+        *("last copy to come", "last copy under way", "last copy taken"),
     ],
 )
 def test_the_version_refuses_a_record_that_needs_a_snapshot(
@@ -202,7 +213,7 @@ def test_the_version_refuses_a_record_that_needs_a_snapshot(
 ) -> None:
     """It would make an empty home, forget an old one, or delete one without a copy.
 
-    It does not know the operations. It changes nothing.
+    It does not know the operations and phases. It changes nothing.
     """
     assert "Workspace is of a newer schema" in version.complaints(
         workspace_document(workspace), "Workspace"

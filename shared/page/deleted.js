@@ -78,8 +78,10 @@ async function undelete(app, deleted) {
 export function goneView(app, workspace) {
   const until = time(workspace.undelete_until);
   if (!until || until < now()) return nothing;
-  return html`<p class="part">You can take it back until <b>${moment(until, clock)}</b>.</p>
-    <button type="button" class="small" @click=${() => undelete(app, workspace)}>Undelete …</button>`;
+  return html`<div class="part">
+    <p>You can take it back until <b>${moment(until, clock)}</b>.</p>
+    <button type="button" class="small" @click=${() => undelete(app, workspace)}>Undelete …</button>
+  </div>`;
 }
 
 /**

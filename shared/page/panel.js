@@ -42,7 +42,7 @@ export function panelView(app) {
     workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
   return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
     <div class="panel-head is-${status}">
-      ${shape(status, how?.part)}
+      ${shape(panel.gone ? "gone" : status, how?.part)}
       <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
       <p class="word">${panel.gone ? "gone" : status}</p>
       ${closeLink(app)}

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from shared.domain.drift import has_drifted
 from shared.domain.errors import OperationUnderWayError
-from shared.domain.instance import GLOBAL, InstanceState, Place
+from shared.domain.instance import GLOBAL, InstanceState, Place, SnapshotStatus
 from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Limits, Policy
 from shared.domain.snapshots import SNAPSHOT_GONE
@@ -29,7 +29,10 @@ def record(world: World) -> Workspace | None:
 
 
 def check_way_out_by_delete(world: World) -> None:
-    """A DELETE is accepted at once and leaves nothing; a running DELETE may fail once before."""
+    """A DELETE is accepted at once and leaves nothing; a running DELETE may fail once before.
+
+    What it keeps goes when its time is over.
+    """
     its_id = ""
     for _ in range(2):
         ws = record(world)
@@ -44,9 +47,25 @@ def check_way_out_by_delete(world: World) -> None:
     assert not world.machines.instances, "a machine is left"
     assert not world.machines.disks, "a disk is left"
     assert not world.store.owners[OWNER].workspaces, "the owner's record holds it"
+    _purge(world, its_id)
     snapshots = [each for each in world.store.snapshots.values() if each.workspace_id == its_id]
     assert not snapshots, "the record of a snapshot stays"
     assert not [each for each in world.machines.snapshots if its_id in each], "a snapshot is left"
+
+
+def _purge(world: World, its_id: str) -> None:
+    """See that what a DELETE has kept can be used, and let the time pass for which it is kept."""
+    entry = world.store.deleted.get(its_id)
+    if entry is None:
+        return
+    [copy] = [each for each in world.store.snapshots.values() if each.id == entry.snapshot_id]
+    there = world.machines.peek_snapshot(copy.place.name)
+    assert there is not None, "the last copy is gone"
+    assert there.status is SnapshotStatus.READY, "the last copy is not stored"
+    world.clock.advance_to(max(world.clock(), entry.until))
+    world.clean_up()
+    world.run()
+    assert its_id not in world.store.deleted, "what cannot be taken back any more stays"
 
 
 def check_way_out_by_start(world: World) -> None:

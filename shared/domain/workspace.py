@@ -358,20 +358,25 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed; a DELETE from when it takes a last copy on. Version 0.1 refuses to touch such a
-        record, and can use all others.
+        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, since
+        it would delete the home without one, and can use all others.
         """
-        kinds = {
-            self.operation and self.operation.kind,
-            self.error and self.error.operation_kind,
-        }
-        newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
         operation = self.operation
+        kinds = {operation and operation.kind, self.error and self.error.operation_kind}
+        newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
         takes_copy = operation is not None and (
             operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
         )
         has_snapshots = self.home_source is not None or bool(self.old_homes)
-        return 2 if has_snapshots or takes_copy or kinds & newer else 1
+        return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
+
+    @property
+    def _keeps_home(self) -> bool:
+        """Whether a DELETE is under way that takes a last copy of the home, now or later."""
+        operation = self.operation
+        if operation is None or operation.kind is not OperationKind.DELETE:
+            return False
+        return not operation.purge and self.home_disk is not None
 
     @property
     def disk_name(self) -> str:

@@ -22,7 +22,7 @@ from shared.domain.instance import (
 )
 from shared.domain.lifecycle import NewMachine
 from shared.domain.reports import ReportEvent
-from shared.domain.snapshots import Consistency
+from shared.domain.snapshots import Consistency, SnapshotState
 from shared.domain.steps.failing import LAST_COPY_NOT_MADE
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import Durations, Mishap
@@ -461,6 +461,40 @@ def test_of_a_home_that_was_deleted_by_hand_nothing_is_kept(deleting: Deleting) 
     assert "HomeNotKept" in [event.what for event in deleting.world.store.events]
 
 
+def test_of_a_home_that_was_deleted_by_hand_the_newest_snapshot_is_kept(deleting: Deleting) -> None:
+    """It is all that is left of it; the workspace can be taken back with that."""
+    world = deleting.world
+    world.snapshot("alice", deleting.before.id, "before the mishap")
+    world.run()
+    gone(deleting)
+    world.machines.delete_disk_by_hand(deleting.home)
+
+    deleting.delete()
+
+    [entry] = world.store.deleted.values()
+    [snapshot] = world.store.snapshots.values()
+    assert (snapshot.name, snapshot.state) == ("before the mishap", SnapshotState.READY)
+    assert entry.snapshot_id == snapshot.id
+
+
+def test_a_disk_whose_deletion_fails_is_not_deleted_with_what_is_written_then(
+    deleting: Deleting,
+) -> None:
+    """Another machine has it for a while, so the copy has not all that is on it any more."""
+    machines = deleting.world.machines
+    machines.script(DeleteDisk, Mishap.FAILS_LATER, FaultKind.IN_USE)
+    deleting.until(Phase.AWAIT_DISK_ABSENT)
+    machines.hold_disk_by_hand(deleting.home)
+    machines.write(deleting.home, "rescued work")
+    machines.release_disk_by_hand(deleting.home)
+
+    deleting.world.run(lambda: deleting.is_over)
+
+    assert deleting.now.error is not None
+    assert deleting.now.error.code == LAST_COPY_NOT_MADE
+    assert machines.content_of(deleting.home) == "rescued work"
+
+
 # ---- after the disk is gone ----
 
 
@@ -482,14 +516,15 @@ def other_disk_stays(deleting: Deleting) -> None:
 
 @pytest.mark.parametrize("way_out", ["delete", "start", "purge"])
 @pytest.mark.parametrize("go_wrong", [disk_stays, other_disk_stays])
-def test_a_delete_that_fails_after_the_home_is_deleted_leaves_the_copy_as_the_home(
+def test_a_delete_that_fails_after_its_copy_leaves_the_disk_or_the_copy_as_the_home(
     deleting: Deleting, go_wrong: Callable[[Deleting], None], way_out: str
 ) -> None:
     """A START makes a disk with the same content, and another DELETE keeps the same copy."""
     go_wrong(deleting)
     over = deleting.now
-    assert (over.status, over.home_disk) == (Status.ERROR, None)
-    assert over.home_source is not None
+    stays = go_wrong is disk_stays
+    assert over.status is Status.ERROR
+    assert (over.home_disk is not None, over.home_source is not None) == (stays, not stays)
     deleting.world.machines.calm()
 
     if way_out == "start":

@@ -87,9 +87,10 @@ class ApiClient:
         """Start a workspace."""
         return self._request_or_raise("POST", f"/workspaces/{workspace_id}/start", json=fields)
 
-    def delete(self, workspace_id: str) -> Workspace:
-        """Delete a workspace."""
-        return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}")
+    def delete(self, workspace_id: str, *, purge: bool = False) -> Workspace:
+        """Delete a workspace, perhaps so that it cannot be taken back."""
+        query = "?purge=true" if purge else ""
+        return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}{query}")
 
     def take_snapshot(self, workspace_id: str, **fields: Any) -> Workspace:
         """Take a snapshot of a workspace; the operation in the answer has its id."""

@@ -182,7 +182,12 @@ def _without_former_home(ended: Workspace, operation: Operation | None) -> Works
     if operation is None or former is None:
         return moved
     copy = operation.last_copy
-    old = OldHome(former.name, former.zone, copy.snapshot_id if copy else None)
+    old = OldHome(
+        former.name,
+        former.zone,
+        copy.snapshot_id if copy else None,
+        operation.former_detached_at,
+    )
     return replace(moved, old_homes=(*moved.old_homes, old))
 
 
@@ -207,6 +212,17 @@ def with_former_home(workspace: Workspace) -> Workspace:
         machine_made_at=None,
         old_homes=(*workspace.old_homes, made),
     )
+
+
+def with_copy(workspace: Workspace, operation: Operation) -> Workspace:
+    """Return the workspace whose home disk is being deleted: its home is the last copy now.
+
+    So nothing is lost if the DELETE fails after that.
+    """
+    copy = operation.last_copy
+    if copy is not None:
+        copy = replace(copy, new_disk=workspace.disk_name)
+    return replace(workspace, home_disk=None, home_source=copy)
 
 
 def with_home(workspace: Workspace) -> Workspace:

@@ -8,7 +8,7 @@ deleted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.domain.errors import LastCopyGoneError
 from shared.domain.forks import forked
@@ -18,6 +18,7 @@ from shared.domain.snapshots import Snapshot, SnapshotState, source_of
 from shared.domain.workspace import HomeSource, Status, StopReason, Workspace
 
 DELETED_SCHEMA_VERSION = 1
+LEAST_TIME = timedelta(days=1)  # in which it can be taken back, however long its DELETE lasted
 MOST_PURGED = 5  # entries that one commit purges, so that it stays small
 _USABLE = {SnapshotState.READY, SnapshotState.UPLOADING}
 _MEMORY_LOST = "The workspace was deleted. When it was taken back, only its home was kept."
@@ -49,8 +50,9 @@ def entry_of(
 ) -> DeletedWorkspace | None:
     """Return the entry of a workspace whose DELETE ends.
 
-    ``copy`` is its last copy. None if there is none, or if the DELETE keeps nothing: then the
-    workspace cannot be taken back.
+    ``copy`` is its last copy. Its time counts from the request for the DELETE; but from the end of
+    that there is a day, or all of the time if that is less. None if there is no copy, or if the
+    DELETE keeps nothing: then the workspace cannot be taken back.
     """
     operation, until = workspace.operation, undelete_until(workspace, policy)
     if operation is None or copy is None or until is None:
@@ -63,7 +65,7 @@ def entry_of(
         deleted_at=now,
         deleted_by=operation.requested_by,
         automatic=operation.automatic,
-        until=until,
+        until=max(until, now + min(policy.undelete_for or LEAST_TIME, LEAST_TIME)),
     )
 
 

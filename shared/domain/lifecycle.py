@@ -334,7 +334,7 @@ def delete(
             return _purged(workspace, under_way, new, policy)
         return _confirmed(workspace, under_way, new)
     begun_now = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
-    operation = replace(begun_now, purge=purge)
+    operation = replace(begun_now, purge=purge or policy.undelete_for is None)
     if under_way is not None and under_way.kind in MAKING:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
     begun = _begin(with_former_home(workspace), operation, policy)

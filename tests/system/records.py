@@ -110,6 +110,11 @@ class Records:
             if each.get("home_source")
         }
 
+    def deleted(self) -> dict[str, dict[str, Any]]:
+        """Return the entries of the deleted workspaces that can be taken back, by id."""
+        documents = self._client.collection("deleted_workspaces").stream()
+        return {document.id: document.to_dict() or {} for document in documents}
+
     def homes(self) -> dict[str, tuple[str, dict[str, bool]]]:
         """Return by workspace the name of its home disk, and whether each old home is to go.
 

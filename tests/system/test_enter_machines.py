@@ -200,8 +200,7 @@ def test_a_deleted_workspace_comes_back_with_its_files(
     seen = alice.ssh(workspace, "echo hers >note; mkdir -p deep/er; echo x >deep/er/file; pwd")
     folder, path = Path(seen.stdout.strip()), f"/workspaces/{workspace['id']}"
 
-    deleted = alice.client.request("DELETE", path)
-    assert (deleted.status_code, deleted.json()["undelete_until"]) != (202, None)
+    assert alice.client.delete(workspace["id"])["undelete_until"] is not None
     alice.client.wait_until_gone(workspace["id"])
     assert alice.client.request("GET", path).status_code == 404
     assert eventually(lambda: not folder.exists())
@@ -221,8 +220,7 @@ def test_a_deleted_workspace_comes_back_with_its_files(
     assert bob.ssh(back, "true").returncode == 255
     assert alice.ssh(entered(alice, other["id"]), "ls -A").stdout == ""
 
-    purged = alice.client.request("DELETE", f"{path}?purge=true")
-    assert (purged.status_code, purged.json()["undelete_until"]) == (202, None)
+    assert alice.client.delete(workspace["id"], purge=True)["undelete_until"] is None
     alice.client.wait_until_gone(workspace["id"])
     assert alice.client.deleted() == []
     assert eventually(

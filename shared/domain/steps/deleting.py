@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, Forgotten, Updated
+from shared.domain.changes import Change, Forgotten, Updated, with_copy
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
 from shared.domain.steps.booting import (
@@ -62,6 +62,18 @@ def _has_run_since_copy(step: Step) -> bool:
     return instance.off_since > copied_at
 
 
+def _was_deleted_used(step: Step) -> bool:
+    """Say whether somebody has deleted the machine who may have used it after the snapshot.
+
+    If the machine is gone before the RESTORE deletes it, it was let go of since the snapshot.
+    """
+    operation, detached_at = step.operation, step.inputs.home_detached_at
+    deletes = operation.phase is not Phase.DELETE_INSTANCE or operation.attempt > 0
+    if step.has_switched or deletes or operation.copied_at is None or detached_at is None:
+        return False
+    return detached_at > operation.copied_at
+
+
 def _leave_started(step: Step) -> Updated:
     """Fail because somebody has started the machine since the snapshot of its home was taken."""
     message = (
@@ -105,7 +117,7 @@ def go_on_without_machine(step: Step) -> Updated:
     if operation.kind is OperationKind.START and makes:
         return boot_new(step)
     if operation.kind is OperationKind.RESTORE and makes:
-        return boot_restored(step)
+        return _leave_started(step) if _was_deleted_used(step) else boot_restored(step)
     return Go(Phase.DELETE_DISK)(step)
 
 
@@ -151,6 +163,9 @@ def go_on_without_disk(step: Step) -> Updated:
     A DELETE forgets the record, a CREATE that failed ends, and any other goes to its next zone.
     """
     if step.operation.kind is OperationKind.DELETE:
+        if step.operation.last_copy is not None:
+            copied = with_copy(step.workspace, step.operation)
+            step = replace(step, workspace=copied)
         return Go(Phase.FORGET)(step)
     if step.operation.failure is not None:
         return end_failed(step, step.operation.failure)

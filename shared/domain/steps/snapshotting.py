@@ -97,9 +97,11 @@ def take(step: Step) -> Decision:
         return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # somebody has made it anew
     if not takes and step.inputs.has_copy is not None:
         return _go_on_with_copy(step, step.inputs.has_copy)
+    others = {*step.inputs.home_users} - {workspace.instance_name}
     if not takes and not step.inputs.disk_exists:
         return _go_on_without_home(step)
-    if step.operation.kind is OperationKind.DELETE and step.inputs.home_users:
+    deletes = step.operation.kind is OperationKind.DELETE
+    if not takes and (others or (deletes and step.inputs.home_users)):
         return _await_detached(step)
     if home is None or not step.inputs.disk_exists:
         message = (
@@ -166,9 +168,16 @@ def _await_storage(step: Step, taken: Snapshot) -> Updated:
 
 
 def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
-    """Go on: this READY snapshot has all that is in the home."""
+    """Go on: this READY snapshot has all that is in the home, or all that is left of it."""
     operation = replace(step.operation, last_copy=copy)
-    return go_on_stored(replace(step, operation=operation))
+    change = go_on_stored(replace(step, operation=operation))
+    if step.inputs.disk_exists:
+        return change
+    why = (
+        f"The home (disk {step.workspace.disk_name}) was deleted outside the Hub. "
+        "Its newest snapshot is kept as the last copy."
+    )
+    return replace(change, notes=(Note("HomeNotKept", why),))
 
 
 def go_on_stored(step: Step) -> Updated:

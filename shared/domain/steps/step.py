@@ -67,7 +67,9 @@ class StepInput:
     machines that have the home disk attached; read only if ``reads_users`` says so.
     ``home_is_foreign``: the disk at the home's place lacks the Hub's labels, so the Hub has not
     made it. ``has_copy`` is a READY snapshot that has all that is on the home disk, because no
-    machine has had that since; read only if ``seeks_copy`` says so.
+    machine has had that since; read only if ``seeks_copy`` says so. If a DELETE finds no home
+    anywhere, it is the newest READY snapshot. ``home_detached_at`` is when a machine last let go of
+    the home disk, if the disk was read.
     """
 
     pending: bool = False
@@ -82,6 +84,7 @@ class StepInput:
     home_users: tuple[str, ...] = ()
     home_is_foreign: bool = False
     has_copy: HomeSource | None = None
+    home_detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +258,21 @@ Move = Callable[[Step], Decision]
 def reads_disk(operation: Operation) -> bool:
     """Say whether the next step depends on whether the home disk is at its recorded place."""
     remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
-    return remakes or operation.phase in {
-        Phase.INSERT,
-        Phase.FORGET,
-        Phase.SNAPSHOT,
-        *DISK_PHASES,
+    leaves = operation.kind is OperationKind.RESTORE and operation.phase in {
+        Phase.DELETE_INSTANCE,
+        Phase.AWAIT_ABSENT,
     }
+    return (
+        remakes
+        or leaves
+        or operation.phase
+        in {
+            Phase.INSERT,
+            Phase.FORGET,
+            Phase.SNAPSHOT,
+            *DISK_PHASES,
+        }
+    )
 
 
 def reads_users(step: Step) -> bool:

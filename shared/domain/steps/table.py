@@ -7,7 +7,14 @@ decides before a step's one call of Compute, ``record_outcome`` after it.
 
 from dataclasses import replace
 
-from shared.domain.changes import Forgotten, Note, Updated, with_home, without_memory
+from shared.domain.changes import (
+    Forgotten,
+    Note,
+    Updated,
+    with_copy,
+    with_home,
+    without_memory,
+)
 from shared.domain.drift import ObservedState, observed_state, with_used_home
 from shared.domain.instance import (
     Command,
@@ -82,7 +89,7 @@ from shared.domain.steps.stopping import (
     suspend,
     suspend_once_more,
 )
-from shared.domain.workspace import Operation, OperationKind, Phase, Workspace
+from shared.domain.workspace import HomeDisk, OperationKind, Phase, Workspace
 
 _WAIT = Wait()
 _REPORT = WaitForReport()
@@ -169,12 +176,26 @@ def plan(step: Step) -> Decision:
     A job may come after the deadline. What has succeeded by then is taken; any other operation
     ends.
     """
-    step = _with_used_home(step)
+    step = _with_home_again(_with_used_home(step))
     decision = _decide(step)
     in_time = step.now < step.operation.deadline_at
     if in_time or _ends(decision) or _nears_the_end(step, decision):
         return decision
     return overdue(step)
+
+
+def _with_home_again(step: Step) -> Step:
+    """Return the step with the home recorded whose deletion Compute has begun, and not finished.
+
+    Somebody may use it by then, so whether the last copy has all that is on it is looked at again.
+    """
+    workspace, copy = step.workspace, step.operation.last_copy
+    awaits = step.operation.phase is Phase.AWAIT_DISK_ABSENT and step.inputs.disk_exists
+    source = workspace.home_source
+    if not awaits or copy is None or source is None or source.snapshot_id != copy.snapshot_id:
+        return step
+    home = HomeDisk(workspace.disk_name, workspace.zone)
+    return replace(step, workspace=replace(workspace, home_disk=home, home_source=None))
 
 
 def _with_used_home(step: Step) -> Step:
@@ -290,17 +311,6 @@ def _after_call(
             return without_memory(known, why)
         case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
             why = "The home disk was deleted with its workspace."
-            return _with_copy(known, operation), (Note("HomeDeleted", why),)
+            return with_copy(known, operation), (Note("HomeDeleted", why),)
         case _:
             return known, ()
-
-
-def _with_copy(workspace: Workspace, operation: Operation) -> Workspace:
-    """Return the workspace whose home disk is being deleted: its home is the last copy now.
-
-    So nothing is lost if the DELETE fails after that.
-    """
-    copy = operation.last_copy
-    if copy is not None:
-        copy = replace(copy, new_disk=workspace.disk_name)
-    return replace(workspace, home_disk=None, home_source=copy)

@@ -1178,7 +1178,9 @@ def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
     everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
     everywhere.add(Phase.SNAPSHOT)
     assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
-        (OperationKind.START, Phase.DELETE_INSTANCE)
+        (OperationKind.START, Phase.DELETE_INSTANCE),
+        (OperationKind.RESTORE, Phase.DELETE_INSTANCE),
+        (OperationKind.RESTORE, Phase.AWAIT_ABSENT),
     }
 
 

@@ -32,7 +32,7 @@ export function hasNoDryRuns({ code, errors = [] }) {
 }
 
 // Steps that are of no interest to a person.
-const UNTOLD = new Set(["asking", "forgetting it"]);
+const UNTOLD = new Set(["checking the machine", "forgetting it"]);
 // What a person has made themselves: nobody brings it back.
 const WORK = new Set(["memory", "home", "snapshots"]);
 

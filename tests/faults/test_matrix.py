@@ -186,7 +186,7 @@ MESSAGES = {
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
     NOT_MADE: (
         r"^The home was not deleted, because no last snapshot of it could be made\. .*"
-        r"Delete the workspace again, or delete it with purge, which keeps no snapshot\.$"
+        r"Delete the workspace again, delete it with purge, which keeps no snapshot, or start it\.$"
     ),
     f"RESTORE{TIMED_OUT}": (
         r"within 20 minutes\. The home is what it was\. Start the workspace, or restore it again"

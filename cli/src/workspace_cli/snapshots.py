@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspace_cli import UPGRADE
 from workspace_cli.errors import NotUnderstoodError, SnapshotNotFoundError, WrongUsageError
-from workspace_cli.text import count_of, duration, one_line, parse_time
+from workspace_cli.text import count_of, day_or_time, duration, one_line, parse_time
 from workspace_cli.workspaces import (
     BEGINNING,
     ID,
@@ -245,6 +245,12 @@ def consistency(snapshot: Snapshot) -> str:
 def age(snapshot: Snapshot, now: datetime) -> str:
     """Return how long ago it was taken; empty if that is not known."""
     return "" if snapshot.taken_at is None else duration((now - snapshot.taken_at).total_seconds())
+
+
+def why_kept(snapshot: Snapshot, now: datetime) -> str:
+    """Return what a snapshot is that the Hub took by itself, in a sentence."""
+    at = "" if snapshot.taken_at is None else f" as of {day_or_time(snapshot.taken_at, now)}"
+    return f"{snapshot.label} is the home{at}, kept by the Hub before a restore or a deletion."
 
 
 def what_it_holds(snapshot: Snapshot) -> str:

@@ -78,7 +78,7 @@ def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Proble
     why = why.replace(f" {WAY_OUT[OperationKind.DELETE]}", "")
     message = (
         f"The home was not deleted, because no last snapshot of it could be made. {why} "
-        "Delete the workspace again, or delete it with purge, which keeps no snapshot."
+        "Delete the workspace again, delete it with purge, which keeps no snapshot, or start it."
     )
     return problem_of(step, LAST_COPY_NOT_MADE, message, retryable=retryable)
 
@@ -223,6 +223,13 @@ def overdue(step: Step) -> Updated:
             f"needs.{said} Detach it there. {WAY_OUT[kind]}"
         )
         return fail(step, problem_of(step, "DISK_IN_USE", message, retryable=True))
+    if kind is OperationKind.RESTORE and operation.phase is Phase.AWAIT_STORED:
+        message = (
+            f"What is in the home now was not stored {_within(step)}, so nothing was restored. "
+            "Start the workspace. When the snapshot that the Hub has taken is READY, restore it "
+            "again: then only what is new has to be stored."
+        )
+        return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     if operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {_within(step)}. {WAY_OUT[kind]}{said}"
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))

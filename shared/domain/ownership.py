@@ -115,11 +115,11 @@ def moved_machines(workspace: Workspace, instances: Iterable[Instance]) -> list[
     return [
         instance
         for instance in other_places(workspace, instances)
-        if not _has_another_home(workspace, instance)
+        if not has_another_home(workspace, instance)
     ]
 
 
-def _has_another_home(workspace: Workspace, instance: Instance) -> bool:
-    return any(
-        is_home_of(workspace.id, disk) and disk != workspace.disk_name for disk in instance.disks
-    )
+def has_another_home(workspace: Workspace, instance: Instance) -> bool:
+    """Say whether a machine has a home of the workspace's attached, and not the present one."""
+    homes = {disk for disk in instance.disks if is_home_of(workspace.id, disk)}
+    return bool(homes) and workspace.disk_name not in homes

@@ -12,6 +12,7 @@ from shared.domain.drift import (
     with_interval_of,
 )
 from shared.domain.instance import InsertInstance, RefreshMetadata
+from shared.domain.ownership import has_another_home
 from shared.domain.renewal import why_too_old
 from shared.domain.snapshots import SNAPSHOT_GONE
 from shared.domain.steps.failing import WAY_OUT, end_failed, fail, problem_of
@@ -352,7 +353,10 @@ class UnlessStuck:
 
 @dataclass(frozen=True, slots=True)
 class UnlessHomeless:
-    """Make the move, unless the home disk was detached: only a new machine can attach it again."""
+    """Make the move, unless the home disk was detached: only a new machine can attach it again.
+
+    Nor is it made on a machine that has another home of the workspace's.
+    """
 
     move: Move
 
@@ -360,7 +364,10 @@ class UnlessHomeless:
         """Make the move."""
         home, instance = step.workspace.home_disk, step.inputs.instance
         attached = instance.disks if instance else ()
-        if home is None or home.name in attached or step.operation.remade:
+        if instance is not None and has_another_home(step.workspace, instance):
+            why = "The machine has an earlier home disk, so a new one was made without it."
+        elif home is not None and home.name not in attached:
+            why = "The home disk was detached from the machine, so a new machine was made with it."
+        else:
             return self.move(step)
-        why = "The home disk was detached from the machine, so a new machine was made with it."
-        return remake(step, why)
+        return self.move(step) if step.operation.remade else remake(step, why)

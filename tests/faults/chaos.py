@@ -125,6 +125,7 @@ WANTED = frozenset(
 )
 # Requests during which a snapshot is asked for, most often in vain.
 _DURING = ("stop", "start", "start bigger")
+_NEED_A_SNAPSHOT = {"restore", "delete during a restore"}
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
 _MAX_TRIES = 60  # of a create, with the same key
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
@@ -494,7 +495,10 @@ class _User:
             return
         if not self._known:
             return
-        workspace_id = self.busy_with = list(self._known)[int(chance * len(self._known))]
+        chosen = list(self._known)
+        if verb in _NEED_A_SNAPSHOT:
+            chosen = [each for each in self.snapshots.values() if each in self._known] or chosen
+        workspace_id = self.busy_with = chosen[int(chance * len(chosen))]
         try:
             if workspace_id != self.avoids:
                 self._do_to(workspace_id, verb, chance, turn)

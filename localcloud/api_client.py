@@ -87,9 +87,10 @@ class ApiClient:
         """Start a workspace."""
         return self._request_or_raise("POST", f"/workspaces/{workspace_id}/start", json=fields)
 
-    def delete(self, workspace_id: str) -> Workspace:
-        """Delete a workspace."""
-        return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}")
+    def delete(self, workspace_id: str, *, purge: bool = False) -> Workspace:
+        """Delete a workspace, perhaps so that it cannot be taken back."""
+        query = "?purge=true" if purge else ""
+        return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}{query}")
 
     def take_snapshot(self, workspace_id: str, **fields: Any) -> Workspace:
         """Take a snapshot of a workspace; the operation in the answer has its id."""
@@ -105,6 +106,17 @@ class ApiClient:
         """Delete a snapshot of a workspace."""
         path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
         return self._request_or_raise("DELETE", path)
+
+    def deleted(self) -> list[dict[str, Any]]:
+        """Return the deleted workspaces that can be taken back, the last deleted first."""
+        answer = self._request_or_raise("GET", "/deleted-workspaces")
+        found: list[dict[str, Any]] = answer["deleted_workspaces"]
+        return found
+
+    def undelete(self, workspace_id: str, **fields: Any) -> Workspace:
+        """Take a deleted workspace back, perhaps with another name."""
+        path = f"/workspaces/{workspace_id}/undelete"
+        return self._request_or_raise("POST", path, json=fields)
 
     def restore(self, workspace_id: str, snapshot_id: str) -> Workspace:
         """Put the home of a workspace back to what a snapshot of it has."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared.domain.access import MachineIdentity, Person
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.events import Event
 from shared.domain.instance import (
     Command,
@@ -91,12 +92,14 @@ class WorkspaceStore(Protocol):
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
         snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
+        deleted: Sequence[tuple[Stored[DeletedWorkspace] | None, DeletedWorkspace | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """Write everything or nothing. One commit.
 
         A workspace is a pair of the record that was read and the record to write: ``(None, new)``
-        creates it, ``(read, changed)`` changes it, ``(read, None)`` deletes it. So is a snapshot.
+        creates it, ``(read, changed)`` changes it, ``(read, None)`` deletes it. So is a snapshot,
+        and the entry of a deleted workspace.
 
         Raises:
             ConflictError: a document has changed since it was read (or exists, and was to be
@@ -165,6 +168,24 @@ class WorkspaceStore(Protocol):
         self, limit: int, token: str | None
     ) -> Page[Stored[Snapshot] | Unreadable]:
         """Return all snapshots in the order of their ids; as ``list_workspaces_by_id`` does."""
+
+    def get_deleted(self, workspace_id: str) -> Stored[DeletedWorkspace] | None:
+        """Return the entry of a deleted workspace, or None if there is none. One read."""
+
+    def get_many_deleted(
+        self, workspace_ids: Sequence[str]
+    ) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """Return those of these entries that exist; as ``get_many`` does."""
+
+    def list_deleted(self, owner_id: str) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """Return an owner's deleted workspaces, the one that was deleted last first. One query.
+
+        All of them, at once, since their number is limited. One that cannot be read keeps its
+        place, and counts towards the limit.
+        """
+
+    def list_deleted_until(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of the deleted workspaces whose ``until`` is due, the oldest first."""
 
 
 class Machines(Protocol):

@@ -2,13 +2,14 @@
 
 People call it. Begins a DELETE, which supersedes any other operation, and enqueues its first step.
 If the database does not answer: 503, and nothing is begun. With ``dry_run`` it only says what it
-would do, and so does ``POST /workspaces/:id/delete``.
+would do, and so does ``POST /workspaces/:id/delete``. Unless ``purge`` is asked for, a last
+snapshot of the home is kept for some time, by which ``undelete_workspace`` takes it back.
 """
 
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.bodies import read_delete, read_dry_run
+from shared.entry.bodies import read_delete
 from shared.entry.dry_run import dry_run_json
 from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
@@ -26,9 +27,10 @@ HUB = hub("store", "identity", "operation_jobs")
 def delete_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace; its id answers 404 once it is gone."""
     who = actor_of(request, HUB)
-    read_delete(request)
-    if read_dry_run(request):
-        run = manage_workspaces.dry_run_delete(HUB.records, HUB.policy, who, workspace_id)
+    deletion = read_delete(request)
+    asked = (HUB.records, HUB.policy, who, workspace_id)
+    if deletion.dry_run:
+        run = manage_workspaces.dry_run_delete(*asked, purge=deletion.purge)
         return Answer(200, dry_run_json(run, HUB.policy, HUB.settings.prices))
-    workspace = manage_workspaces.delete_workspace(HUB.records, HUB.policy, who, workspace_id)
+    workspace = manage_workspaces.delete_workspace(*asked, purge=deletion.purge)
     return Answer(202, workspace_json(workspace, HUB.policy))

@@ -1,7 +1,8 @@
 """``POST /cleanup``: stops idle machines, deletes workspaces suspended past their retention.
 
-Only the scheduler calls it. Begins a STOP or a DELETE of each workspace that is due. A failure of
-one workspace is reported and does not stop the rest. If a run is cut off, the next one continues.
+Only the scheduler calls it. Begins a STOP or a DELETE of each workspace that is due. Purges deleted
+workspaces that can be taken back no more: their snapshots begin to be deleted. A failure of one
+workspace is reported and does not stop the rest. If a run is cut off, the next one continues.
 """
 
 from flask import Request

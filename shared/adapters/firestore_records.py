@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from shared.domain.deleted import DELETED_SCHEMA_VERSION, DeletedWorkspace
 from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
 from shared.domain.snapshots import (
@@ -129,6 +130,27 @@ def snapshot_record(document: Document) -> Snapshot:
     fields["metadata"] = Metadata(**_known(document["metadata"], Metadata))
     fields["error"] = _problem(document.get("error"))
     return Snapshot(**fields)
+
+
+def deleted_document(entry: DeletedWorkspace) -> dict[str, Any]:
+    """Return the document of a deleted workspace. The record in it has its own form."""
+    return {**_fields(entry), "workspace": workspace_document(entry.workspace)}
+
+
+def deleted_record(document: Document) -> DeletedWorkspace:
+    """Return the deleted workspace of a document.
+
+    Raises:
+        NewerSchemaError: a newer version of the Hub wrote it, or the record in it.
+    """
+    if document.get("schema_version", 1) > DELETED_SCHEMA_VERSION:
+        raise NewerSchemaError(
+            "A newer version of the Hub deleted this workspace."
+            " Try again when its deployment is done."
+        )
+    fields = _known(document, DeletedWorkspace)
+    fields["workspace"] = workspace_record(document["workspace"])
+    return DeletedWorkspace(**fields)
 
 
 def event_document(event: Event) -> dict[str, Any]:

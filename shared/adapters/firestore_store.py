@@ -19,6 +19,8 @@ from google.api_core import exceptions
 
 from shared.adapters.firestore_documents import Direction, Documents, Filter, Found, Operator, Query
 from shared.adapters.firestore_records import (
+    deleted_document,
+    deleted_record,
     event_document,
     event_record,
     owner_document,
@@ -28,6 +30,7 @@ from shared.adapters.firestore_records import (
     workspace_document,
     workspace_record,
 )
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.snapshots import Snapshot
@@ -49,7 +52,7 @@ _CONFLICTS = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Record = TypeVar("Record", Workspace, Snapshot)
+Record = TypeVar("Record", Workspace, Snapshot, DeletedWorkspace)
 T = TypeVar("T")
 
 
@@ -71,7 +74,8 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
 class FirestoreWorkspaceStore(WorkspaceStore):
     """``WorkspaceStore`` on Firestore.
 
-    The collections are ``workspaces``, ``owners``, ``snapshots``, ``events`` and ``sweeps``.
+    The collections are ``workspaces``, ``owners``, ``snapshots``, ``deleted_workspaces``,
+    ``events`` and ``sweeps``.
 
     Versions are Firestore's update times. A commit has them as preconditions and holds no lock.
     Measured: locking transactions stall for seconds under contention.
@@ -121,12 +125,14 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
         snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
+        deleted: Sequence[tuple[Stored[DeletedWorkspace] | None, DeletedWorkspace | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
         writes = [
             *(self._change(_workspace_path, workspace_document, *each) for each in workspaces),
             *(self._change(_snapshot_path, snapshot_document, *each) for each in snapshots),
+            *(self._change(_deleted_path, deleted_document, *each) for each in deleted),
         ]
         for read, owner in owners:
             writes.append(self._write(_owner_path(owner.id), owner_document(owner), read.version))
@@ -138,7 +144,7 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         try:
             self._documents.commit(writes)
         except _CONFLICTS as error:
-            if not (workspaces or owners or snapshots):
+            if not (workspaces or owners or snapshots or deleted):
                 raise  # events alone conflict with nothing
             raise ConflictError(str(error)) from error
 
@@ -219,6 +225,34 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     ) -> Page[Stored[Snapshot] | Unreadable]:
         """See the port."""
         return self._by_id("snapshots", snapshot_record, limit, token)
+
+    @_translated
+    def get_deleted(self, workspace_id: str) -> Stored[DeletedWorkspace] | None:
+        """See the port. An id that is not a UUID is not looked up, as in ``get``."""
+        if not _UUID.fullmatch(workspace_id):
+            return None
+        found = self._documents.get(_deleted_path(workspace_id))
+        return Stored(deleted_record(found.fields), found.version) if found else None
+
+    @_translated
+    def get_many_deleted(
+        self, workspace_ids: Sequence[str]
+    ) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """See the port. Ids that are not UUIDs are not looked up, as in ``get``."""
+        ids = dict.fromkeys(filter(_UUID.fullmatch, workspace_ids))
+        found = self._documents.get_many([_deleted_path(each) for each in ids])
+        return [_read(each, each.id, deleted_record) for each in found]
+
+    @_translated
+    def list_deleted(self, owner_id: str) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """See the port."""
+        theirs: Filter = ("owner_id", Operator.EQUAL, owner_id)
+        query = Query("deleted_workspaces", [theirs], "deleted_at", Direction.DESCENDING)
+        return [_read(each, each.id, deleted_record) for each in self._documents.query(query)]
+
+    def list_deleted_until(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        return self._ids_until("deleted_workspaces", "until", now, limit, token)
 
     @_translated
     def _newest(
@@ -311,6 +345,10 @@ def _workspace_path(workspace_id: str) -> str:
 
 def _snapshot_path(snapshot_id: str) -> str:
     return f"snapshots/{snapshot_id}"
+
+
+def _deleted_path(workspace_id: str) -> str:
+    return f"deleted_workspaces/{workspace_id}"
 
 
 def _owner_path(owner_id: str) -> str:

@@ -576,6 +576,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             default=_USUAL.snapshot_pause,
         ),
         Setting(
+            "HUB_DELETED_PER_OWNER",
+            whole_number(at_least=1),
+            "policy.deleted_per_owner",
+            "How many deleted workspaces a person can take back. With one more, the oldest is"
+            " deleted for good.",
+            default=_USUAL.deleted_per_owner,
+        ),
+        Setting(
             "HUB_LIMITS_OF",
             LIMITS,
             "policy.limits_of",
@@ -606,6 +614,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "policy.retention",
             "A workspace that has been suspended for this long is deleted.",
             default=_USUAL.retention,
+        ),
+        Setting(
+            "HUB_UNDELETE_SECONDS",
+            seconds_or_off(),
+            "policy.undelete_for",
+            "How long a deleted workspace can be taken back, from the request on: a last snapshot"
+            " of its home, and its other snapshots, are kept until then.",
+            default=_USUAL.undelete_for,
         ),
         Setting(
             "HUB_ORPHAN_GRACE_SECONDS",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.domain.errors import (
+    DeletedWorkspaceNotFoundError,
     InstanceNotRecordedError,
     NotAllowedError,
     WorkspaceNotFoundError,
@@ -161,6 +162,17 @@ def authorize_owner(actor: Actor, workspace_id: str, workspace: Workspace | None
     """
     if workspace is None or workspace.owner_id != actor.id:
         raise WorkspaceNotFoundError(workspace_id)
+    return workspace
+
+
+def authorize_undelete(actor: Actor, workspace_id: str, workspace: Workspace | None) -> Workspace:
+    """Return a deleted workspace's last record if the actor may take it back; as ``authorize``.
+
+    Raises:
+        DeletedWorkspaceNotFoundError: there is none, or it belonged to somebody else.
+    """
+    if workspace is None or not (actor.admin or workspace.owner_id == actor.id):
+        raise DeletedWorkspaceNotFoundError(workspace_id)
     return workspace
 
 

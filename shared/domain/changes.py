@@ -9,6 +9,7 @@ from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
+    HomeSource,
     OldHome,
     Operation,
     OperationKind,
@@ -47,9 +48,13 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A decision: delete the record. ``event`` names it in the log, in the past tense."""
+    """A decision: delete the record. ``event`` names it in the log, in the past tense.
+
+    ``last_copy`` is the snapshot by which the workspace can be taken back; None if it cannot be.
+    """
 
     event: str
+    last_copy: HomeSource | None = None
 
 
 Change = Updated | Forgotten
@@ -81,6 +86,11 @@ class Transition:
     def snapshots(self) -> tuple[Snapshot, ...]:
         """The snapshots that are committed with it, as they are to be."""
         return self.change.snapshots if isinstance(self.change, Updated) else ()
+
+    @property
+    def last_copy(self) -> HomeSource | None:
+        """The snapshot by which a workspace that is forgotten can be taken back; None if none."""
+        return self.change.last_copy if isinstance(self.change, Forgotten) else None
 
     @property
     def begins(self) -> OperationKind | None:
@@ -172,7 +182,12 @@ def _without_former_home(ended: Workspace, operation: Operation | None) -> Works
     if operation is None or former is None:
         return moved
     copy = operation.last_copy
-    old = OldHome(former.name, former.zone, copy.snapshot_id if copy else None)
+    old = OldHome(
+        former.name,
+        former.zone,
+        copy.snapshot_id if copy else None,
+        operation.former_detached_at,
+    )
     return replace(moved, old_homes=(*moved.old_homes, old))
 
 
@@ -197,6 +212,17 @@ def with_former_home(workspace: Workspace) -> Workspace:
         machine_made_at=None,
         old_homes=(*workspace.old_homes, made),
     )
+
+
+def with_copy(workspace: Workspace, operation: Operation) -> Workspace:
+    """Return the workspace whose home disk is being deleted: its home is the last copy now.
+
+    So nothing is lost if the DELETE fails after that.
+    """
+    copy = operation.last_copy
+    if copy is not None:
+        copy = replace(copy, new_disk=workspace.disk_name)
+    return replace(workspace, home_disk=None, home_source=copy)
 
 
 def with_home(workspace: Workspace) -> Workspace:

@@ -31,9 +31,18 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
+from shared.domain.last_copies import undelete_until
 from shared.domain.machine_types import parse_machine_type
 from shared.domain.policy import Policy
-from shared.domain.steps import Call, Step, StepInput, plan, reads_disk, record_outcome
+from shared.domain.steps import (
+    SNAPSHOT_PHASES,
+    Call,
+    Step,
+    StepInput,
+    plan,
+    reads_disk,
+    record_outcome,
+)
 from shared.domain.workspace import (
     HomeSource,
     Operation,
@@ -153,6 +162,10 @@ def _lost_by(command: Command, step: Step) -> list[Loss]:
             return [Loss(Lost.BOOT_DISK, f"{_reason(step)}: {why}")]
         case DeleteDisk():
             why = "the home disk is deleted, with everything on it."
+            until = undelete_until(step.record, step.policy)
+            if until is not None and step.operation.last_copy is not None:
+                day = f"{until:%Y-%m-%d %H:%M} UTC"
+                why = f"the home disk is deleted. Until {day}, it can be taken back with its home."
             return [Loss(Lost.HOME, f"{_reason(step)}: {why}")]
         case _:
             return []
@@ -210,6 +223,7 @@ class _Seen:
 
     def inputs(self, operation: Operation) -> StepInput:
         """Return what the next step of the operation reads now."""
+        deletes_copied = operation.phase is Phase.DELETE_DISK and self.home
         searches = operation.kind is OperationKind.DELETE and operation.phase is Phase.DELETE_DISK
         return StepInput(
             instance=self.instance,
@@ -217,6 +231,7 @@ class _Seen:
             disks=tuple(self.old) if searches and not self.home else (),
             source=self.source,
             snapshot=self.snapshot,
+            has_copy=operation.last_copy if deletes_copied else None,
         )
 
     def make(self, command: Command, step: Step) -> StartedCall | Fault:
@@ -348,6 +363,8 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
             return InstanceState.RUNNING
         if operation.kind is OperationKind.RESTORE and operation.phase in _BEFORE_THE_SWITCH:
             return _turned_off(record, operation.phase)
+        if operation.kind is OperationKind.DELETE and operation.phase in SNAPSHOT_PHASES:
+            return None  # it has deleted the machine before
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
         if operation.phase in known:
             return known[operation.phase]

@@ -1,5 +1,6 @@
 """What a request would do, without doing it: the answer to ``?dry_run=true``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +9,7 @@ from shared.domain.changes import Transition
 from shared.domain.course import Course, Loss, Lost, course_of
 from shared.domain.owner_limits import mark_running, release
 from shared.domain.policy import Limits, Policy
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import OperationKind, Owner, Phase, Workspace
 
 NO_ID = ""  # the id of a workspace or an operation that is not made
@@ -86,15 +88,30 @@ def dry_run_of(transition: Transition, owner: Owner, now: datetime, policy: Poli
     )
 
 
+def making_room_first(run: DryRun, going: Sequence[Snapshot]) -> DryRun:
+    """Return the dry run of an operation for whose own snapshot these are deleted."""
+    if run.decision is not Decision.BEGIN or not going:
+        return run
+    names = ", ".join(
+        each.name or f"the Hub's own of {each.asked_at:%Y-%m-%d %H:%M} UTC" for each in going
+    )
+    why = f"There must be room for the snapshot of what is in the home now: {names} is deleted."
+    return _with_loss(run, Loss(Lost.SNAPSHOTS, why))
+
+
+def _with_loss(run: DryRun, loss: Loss) -> DryRun:
+    worst_first = list(Lost)
+    losses = sorted((*run.losses, loss), key=lambda each: worst_first.index(each.what))
+    return replace(run, losses=tuple(losses))
+
+
 def losing_snapshots(deletion: DryRun, number: int) -> DryRun:
     """Return the dry run of a deletion of a workspace that has this many snapshots."""
-    if deletion.decision is not Decision.BEGIN or number == 0:
+    if deletion.decision is Decision.NOTHING or number == 0:
         return deletion
     many = "its snapshot is" if number == 1 else f"its {number} snapshots are"
     loss = Loss(Lost.SNAPSHOTS, f"The workspace is deleted: {many} deleted, too.")
-    worst_first = list(Lost)
-    losses = sorted((*deletion.losses, loss), key=lambda each: worst_first.index(each.what))
-    return replace(deletion, losses=tuple(losses))
+    return _with_loss(deletion, loss)
 
 
 def dry_run_of_nothing(workspace: Workspace, owner: Owner, now: datetime, policy: Policy) -> DryRun:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.domain.instance import Fault
 from shared.domain.workspace import Operation, OperationKind, Status
@@ -43,18 +43,50 @@ class WorkspaceNotFoundError(HubError):
         super().__init__(f"There is no workspace {workspace_id}. GET /workspaces lists yours.")
 
 
+class DeletedWorkspaceNotFoundError(WorkspaceNotFoundError):
+    """There is no deleted workspace of this id to take back, or it belongs to somebody else."""
+
+    def __init__(self, workspace_id: str) -> None:
+        HubError.__init__(
+            self,
+            f"There is no deleted workspace {workspace_id} that you could take back. "
+            "GET /deleted-workspaces lists yours.",
+        )
+
+
+class LastCopyGoneError(HubError):
+    """The snapshot by which a deleted workspace could be taken back was deleted outside the Hub.
+
+    The person makes a new workspace. If there is an older snapshot of the workspace, whoever runs
+    the Hub can make a disk of it by hand until the workspace is purged.
+    """
+
+    def __init__(self, workspace_id: str, until: datetime) -> None:
+        super().__init__(
+            f"Workspace {workspace_id} cannot be taken back: the last snapshot of its home was "
+            "deleted outside the Hub, or is damaged. Make a new workspace. If you need an older "
+            "snapshot of it, whoever runs this Hub can make a disk of that by hand until "
+            f"{until:%Y-%m-%d %H:%M} UTC."
+        )
+
+
 class OperationUnderWayError(HubError):
     """Another operation is under way. The person waits for its end, or deletes the workspace.
 
-    To get past a SNAPSHOT nobody deletes a workspace: it lasts some seconds.
+    To get past a SNAPSHOT or a RESTORE nobody deletes a workspace.
     """
 
     def __init__(self, operation: Operation) -> None:
         wait = "Wait until its operation is null"
-        is_short = operation.kind is OperationKind.SNAPSHOT
-        ways_out = (
-            f"{wait}: it lasts some seconds." if is_short else f"{wait}, or delete the workspace."
-        )
+        ways_out = f"{wait}, or delete the workspace."
+        if operation.kind is OperationKind.SNAPSHOT:
+            ways_out = f"{wait}: it lasts some seconds."
+        elif operation.kind is OperationKind.RESTORE:
+            ways_out = f"{wait}: it may last some minutes."
+        elif operation.kind is OperationKind.DELETE:
+            ways_out = "Wait until it has ended."
+            if not operation.purge:
+                ways_out += " GET /deleted-workspaces lists what can be taken back then."
         super().__init__(f"A {operation.kind} is under way on this workspace. {ways_out}")
         self.operation = operation
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from shared.domain.access import Actor
 from shared.domain.changes import Transition, Updated
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.durations import phases_until, seconds_of
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import (
@@ -84,6 +85,22 @@ def snapshot_event(snapshot: Snapshot, what: str, result: str, now: datetime) ->
         result=result,
         request_id=snapshot.request_id,
         snapshot_id=snapshot.id,
+    )
+
+
+def purge_event(
+    entry: DeletedWorkspace, who: str, why: str, request_id: str, now: datetime
+) -> Event:
+    """Return the event of a deleted workspace that cannot be taken back any more."""
+    return Event(
+        at=now,
+        workspace_id=entry.id,
+        owner_id=entry.owner_id,
+        who=who,
+        what="WorkspacePurged",
+        result=why,
+        request_id=request_id,
+        snapshot_id=entry.snapshot_id,
     )
 
 

@@ -9,6 +9,9 @@ owner (``waiting_for``), since only they can be its forks, and waits for those w
 A person's request to delete it looks for such workspaces, too, and is refused if there are any
 (``check_unused``). If it becomes DELETING without a person, because its workspace is forgotten or
 because it makes room, nothing looks then: its deletion in Compute waits.
+
+The same holds for the last copy of a workspace that is being deleted (``Workspace.sources``). Once
+the workspace is gone, nobody can ask for a deletion of its snapshots (``deleted``).
 """
 
 from collections.abc import Iterable
@@ -89,9 +92,26 @@ def check_unused(snapshot_id: str, workspaces: Iterable[Workspace]) -> None:
         SnapshotInUseError: some workspaces have no other home.
     """
     waiting = waiting_for(snapshot_id, workspaces)
+    if any(_keeps_copy(each, snapshot_id) for each in waiting):
+        raise SnapshotInUseError(
+            "The workspace is being deleted, and this snapshot is kept so that it can be taken "
+            "back. To delete both, delete the workspace with purge."
+        )
     if waiting:
         names = ", ".join(sorted(repr(each.name) for each in waiting))
         raise SnapshotInUseError(
             f"The home of workspace {names} is yet to be made from this snapshot. "
             "Wait until it is READY, start it if it has failed, or delete it."
         )
+
+
+def _keeps_copy(workspace: Workspace, snapshot_id: str) -> bool:
+    """Say whether a workspace is being deleted and can be taken back by this snapshot of its own.
+
+    A fork that is being deleted only waits for its home from another's.
+    """
+    operation = workspace.operation
+    if operation is None or not workspace.is_being_deleted or operation.purge:
+        return False
+    own = [each for each in workspace.sources if each.is_of(workspace.id)]
+    return any(each.snapshot_id == snapshot_id for each in own)

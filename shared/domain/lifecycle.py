@@ -10,6 +10,7 @@ from datetime import datetime
 
 from shared.domain.access import Actor
 from shared.domain.changes import Note, Updated, due_look_job, job_of, with_former_home
+from shared.domain.durations import phases_until
 from shared.domain.errors import (
     FieldProblem,
     InvalidRequestError,
@@ -25,7 +26,7 @@ from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, source_of, unwanted
-from shared.domain.steps import WAY_OUT, Step, fail, problem_of
+from shared.domain.steps import SNAPSHOT_PHASES, WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
     MAKING,
     Activity,
@@ -315,8 +316,13 @@ def _check_kept_awake(until: datetime, now: datetime, policy: Policy) -> None:
     raise InvalidRequestError([FieldProblem("until", message)])
 
 
-def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
+def delete(
+    workspace: Workspace, new: NewOperation, policy: Policy, *, purge: bool = False
+) -> Updated | None:
     """Ask that a workspace and all its resources be deleted. None if a DELETE is under way.
+
+    With ``purge`` nothing of it is kept: it cannot be taken back. If a DELETE is under way that
+    keeps a last copy, it goes on without one.
 
     It supersedes any other operation. If that one makes machines, one of its workers may be about
     to insert: the record is kept until no such worker can be running. If it takes a snapshot, that
@@ -324,14 +330,44 @@ def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     """
     under_way = workspace.operation
     if under_way is not None and under_way.kind is OperationKind.DELETE:
+        if purge and not under_way.purge:
+            return _purged(workspace, under_way, new, policy)
         return _confirmed(workspace, under_way, new)
-    operation = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
+    begun_now = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
+    operation = replace(begun_now, purge=purge or policy.undelete_for is None)
     if under_way is not None and under_way.kind in MAKING:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
     begun = _begin(with_former_home(workspace), operation, policy)
     if under_way is not None and under_way.phase in {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}:
         return replace(begun, snapshots=(unwanted(workspace, None, new.now, policy),))
     return begun
+
+
+def _purged(
+    workspace: Workspace, under_way: Operation, new: NewOperation, policy: Policy
+) -> Updated:
+    """Have the DELETE that is under way keep nothing. A last copy that it takes is deleted, too."""
+    purging = replace(
+        under_way, purge=True, last_copy=None, automatic=False, requested_by=new.actor.id
+    )
+    left: tuple[Snapshot, ...] = ()
+    if under_way.phase in SNAPSHOT_PHASES:
+        if under_way.phase is not Phase.AWAIT_STORED:
+            left = (unwanted(workspace, None, new.now, policy),)
+        purging = replace(
+            purging,
+            phase=Phase.DELETE_DISK,
+            phase_since=new.now,
+            phases=phases_until(under_way, new.now),
+            step=under_way.step + 1,
+            attempt=0,
+            resends=0,
+            gce_operation=None,
+        )
+    changed = replace(
+        workspace, operation=purging, updated_at=new.now, attend_at=new.now + policy.attend_after
+    )
+    return Updated(changed, "DeletePurges", job_of(changed, purging), snapshots=left)
 
 
 def snapshot(

@@ -46,9 +46,10 @@ class SeenOldHome:
 def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFate:
     """Decide about an old home of a workspace without an operation.
 
-    If a person has deleted the snapshot since, its disk goes, too. A disk that is attached, or that
-    the Hub has not made, stays. If a RESTORE has made a machine with it in another zone, and could
-    not delete that because Compute did not answer, the machine goes first: nobody has used it.
+    If a person has deleted the snapshot since, its disk goes, too. A disk that is attached, that
+    somebody has used since, or that the Hub has not made, stays. If a RESTORE has made a machine
+    with it in another zone, and could not delete that because Compute did not answer, the machine
+    goes first: nobody has used it.
     """
     home = workspace.home_disk
     is_home = home is not None and (home.name, home.zone) == (old.name, old.zone)
@@ -58,6 +59,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFat
     if machine is not None and machine.zone != workspace.zone and old.name in machine.disks:
         return OldHomeFate.MACHINE_GOES
     if disk.in_use or old.snapshot_id is None or has_lost_labels(workspace, disk):
+        return OldHomeFate.STAYS
+    if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
         return OldHomeFate.STAYS
     if snapshot is None or snapshot.state is SnapshotState.DELETING:
         return OldHomeFate.GOES

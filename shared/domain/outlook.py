@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.domain.idleness import idle_at
+from shared.domain.last_copies import until_if_deleted
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
 from shared.domain.renewal import renewal
@@ -121,11 +122,14 @@ def _suspension(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
 def _deletion(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
     at = deletes_at(workspace, policy)
     if at is not None:
+        until = until_if_deleted(workspace, at, policy)
         yield Expected(
             kind=ExpectedKind.DELETE,
             at=at,
             since=workspace.suspended_at,
-            what="it is deleted, with its home, its snapshots and everything in them",
+            what="it is deleted, with its home, its snapshots and everything in them"
+            if until is None
+            else f"it is deleted, and can be taken back until {until:%Y-%m-%d %H:%M} UTC",
             why="it has been suspended, and nobody has started it",
             unless="somebody starts it",
         )

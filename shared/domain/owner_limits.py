@@ -106,14 +106,7 @@ def add_workspace(owner: Owner, new: NewHolding, now: datetime, policy: Policy) 
             f"You have a workspace called {new.name!r} already. "
             "Choose another name, or use that one."
         )
-    count, limit = len(owner.workspaces), policy.limits_for(new.email, owner.domain).workspaces
-    if count >= limit:
-        leaving = sum(held.name == NO_NAME for held in owner.workspaces.values())
-        still = f"; {leaving} of them not deleted yet" if leaving else ""
-        raise QuotaExceededError(
-            f"You have {count} of at most {limit} workspaces{still}. "
-            "Delete one, or ask whoever runs this Hub for more."
-        )
+    _check_count(owner, new.email, policy)
     keys = {hashed: used for hashed, used in owner.keys.items() if used.expires_at > now}
     if new.key is not None:
         keys[new.key.hash] = UsedKey(
@@ -127,6 +120,36 @@ def add_workspace(owner: Owner, new: NewHolding, now: datetime, policy: Policy) 
         keys=_newest(keys, policy.keys_per_owner),
     )
     return admit_running(holding, new.workspace_id, new.email, policy)
+
+
+def take_back(owner: Owner, workspace: Workspace, policy: Policy) -> Owner:
+    """Return the owner with a deleted workspace that is taken back. No machine of it runs.
+
+    Raises:
+        NameTakenError: the owner has another workspace of this name by now.
+        QuotaExceededError: the owner has reached their limit of workspaces.
+    """
+    name = workspace.name
+    if _has_other(owner, workspace.id, name):
+        raise NameTakenError(
+            f"Another workspace is called {name!r} by now. "
+            'Take this one back with another name, like {"name": "' + name[:40] + '-2"}.'
+        )
+    _check_count(owner, workspace.owner_email, policy)
+    held = OwnedWorkspace(name, running=workspace.counts_as_running)
+    return replace(owner, workspaces={**owner.workspaces, workspace.id: held})
+
+
+def _check_count(owner: Owner, email: str | None, policy: Policy) -> None:
+    """Refuse one workspace more if the owner has reached their limit."""
+    count, limit = len(owner.workspaces), policy.limits_for(email, owner.domain).workspaces
+    if count >= limit:
+        leaving = sum(held.name == NO_NAME for held in owner.workspaces.values())
+        still = f"; {leaving} of them not deleted yet" if leaving else ""
+        raise QuotaExceededError(
+            f"You have {count} of at most {limit} workspaces{still}. "
+            "Delete one, or ask whoever runs this Hub for more."
+        )
 
 
 def after_change(owner: Owner, transition: Transition) -> Owner:

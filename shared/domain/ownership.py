@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from shared.domain.instance import Disk, Instance
-from shared.domain.workspace import OldHome, Workspace
+from shared.domain.workspace import Workspace
 
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(f"(?:home|workspace)-({_ID})(?:-.+)?")
@@ -109,14 +109,17 @@ def other_places(workspace: Workspace, instances: Iterable[Instance]) -> list[In
 def moved_machines(workspace: Workspace, instances: Iterable[Instance]) -> list[Instance]:
     """Return those of ``other_places`` that may be the workspace's machine, moved by hand.
 
-    One that has an old home is not: a RESTORE has made it, and has not proven it.
+    One that has another home of the workspace's is not: a RESTORE has made it, and has not proven
+    it; or it was moved before a RESTORE has made the present home.
     """
     return [
         instance
         for instance in other_places(workspace, instances)
-        if not any(_has_old_home(instance, old) for old in workspace.old_homes)
+        if not _has_another_home(workspace, instance)
     ]
 
 
-def _has_old_home(instance: Instance, old: OldHome) -> bool:
-    return instance.zone == old.zone and old.name in instance.disks
+def _has_another_home(workspace: Workspace, instance: Instance) -> bool:
+    return any(
+        is_home_of(workspace.id, disk) and disk != workspace.disk_name for disk in instance.disks
+    )

@@ -105,7 +105,9 @@ class Policy:
     not), and one that is a Spot VM (``spot``) whenever it needs the capacity.
     ``snapshots_per_workspace`` is how many snapshots a workspace may have, and ``snapshot_pause``
     the time between two of them: Compute takes at most one of a disk in ten minutes (source: its
-    "Best practices for disk snapshots").
+    "Best practices for disk snapshots"). ``undelete_for`` is how long a deleted workspace can be
+    taken back, from the request on; None if it cannot be. An owner has at most
+    ``deleted_per_owner`` such workspaces: with one more, the oldest is purged.
     """
 
     project_id: str = ""
@@ -142,6 +144,8 @@ class Policy:
     spot: bool = False
     snapshots_per_workspace: int = 5
     snapshot_pause: timedelta = timedelta(minutes=10)
+    undelete_for: timedelta | None = timedelta(days=7)
+    deleted_per_owner: int = 10
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

@@ -316,7 +316,7 @@ def _follow_upload(
         )
         return SnapshotUpdated(ready, "SnapshotReady")
     uploading_for = now - (snapshot.captured_at or snapshot.asked_at)
-    return _wait(snapshot, _bounded(uploading_for / 4, policy), now, policy)
+    return _wait(snapshot, bounded(uploading_for / 4, policy), now, policy)
 
 
 def _fail(snapshot: Snapshot, fault: Fault | None, now: datetime) -> SnapshotUpdated:
@@ -402,7 +402,7 @@ def _refused(snapshot: Snapshot, fault: Fault, now: datetime, policy: Policy) ->
         at=since,
     )
     again = replace(again, error=problem)
-    pause = _bounded((now - since) / 2, policy)
+    pause = bounded((now - since) / 2, policy)
     return _wait(again, pause, now, policy, "SnapshotDeletionRefused")
 
 
@@ -411,10 +411,11 @@ def _pause_of_deletion(
 ) -> timedelta:
     """Return for how long a deletion is left alone: ever longer, whatever it waits for."""
     lasting = now - (snapshot.deleting_since or now)
-    return _bounded(lasting / 4, policy, longest)
+    return bounded(lasting / 4, policy, longest)
 
 
-def _bounded(pause: timedelta, policy: Policy, longest: timedelta = LONGEST_PAUSE) -> timedelta:
+def bounded(pause: timedelta, policy: Policy, longest: timedelta = LONGEST_PAUSE) -> timedelta:
+    """Return the pause before another look, at least the policy's longest for other looks."""
     return min(max(pause, policy.look_max), longest)
 
 

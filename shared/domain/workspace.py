@@ -64,6 +64,9 @@ class Phase(StrEnum):
     AWAIT_STORED = "await_stored"
 
 
+_SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
+
+
 class Activity(StrEnum):
     """What last moved ``last_connected_at``."""
 
@@ -153,17 +156,24 @@ class HomeSource:
     disk_name: str
     new_disk: str | None = None
 
+    def is_of(self, workspace_id: str) -> bool:
+        """Say whether it is a snapshot of this workspace, as one from which it was taken back."""
+        return self.resource_name.startswith(f"home-snapshot-{workspace_id}-")
+
 
 @dataclass(frozen=True, slots=True)
 class OldHome:
     """A disk of a workspace that is not its home any more, and is yet to be deleted.
 
     ``snapshot_id`` is the snapshot that has all that is on it; None if there is none.
+    ``detached_at`` is when its machine let go of it, by Compute's time: if that is later by now,
+    somebody has used it since. None if it is not known.
     """
 
     name: str
     zone: str
     snapshot_id: str | None = None
+    detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +234,13 @@ class Operation:
     that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: the machine was shut down,
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
-    moment in which the new one is recorded. ``last_copy`` is the snapshot that has what is in the
-    home that the operation takes away, from the moment in which it is known, and ``copied_at`` is
+    moment in which the new one is recorded, and ``former_detached_at`` is when its machine let go
+    of it, by Compute's time. ``last_copy`` is the snapshot that has what is in the home that the
+    operation takes away, from the moment in which it is known, and ``copied_at`` is
     when it was made, by Compute's time, if the operation has taken it. ``home_detached``: no
-    machine had the home disk when Compute was asked for the snapshot. Version 0.1 does not know
-    the fields of this paragraph and may drop them, so each has a default with which the operation
-    also ends well.
+    machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
+    workspace is kept when it is deleted. Version 0.1 does not know the fields of this paragraph and
+    may drop them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -263,9 +274,11 @@ class Operation:
     home_at_rest: bool = False
     restores: HomeSource | None = None
     former_home: HomeDisk | None = None
+    former_detached_at: datetime | None = None
     last_copy: HomeSource | None = None
     copied_at: datetime | None = None
     home_detached: bool = False
+    purge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,15 +358,25 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed. Version 0.1 refuses to touch such a record, and can use all others.
+        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, since
+        it would delete the home without one, and can use all others.
         """
-        kinds = {
-            self.operation and self.operation.kind,
-            self.error and self.error.operation_kind,
-        }
+        operation = self.operation
+        kinds = {operation and operation.kind, self.error and self.error.operation_kind}
         newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
+        takes_copy = operation is not None and (
+            operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
+        )
         has_snapshots = self.home_source is not None or bool(self.old_homes)
-        return 2 if has_snapshots or kinds & newer else 1
+        return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
+
+    @property
+    def _keeps_home(self) -> bool:
+        """Whether a DELETE is under way that takes a last copy of the home, now or later."""
+        operation = self.operation
+        if operation is None or operation.kind is not OperationKind.DELETE:
+            return False
+        return not operation.purge and self.home_disk is not None
 
     @property
     def disk_name(self) -> str:
@@ -398,9 +421,13 @@ class Workspace:
 
     @property
     def sources(self) -> tuple[HomeSource, ...]:
-        """The snapshots that a home is yet to be made from, so they must stay."""
+        """The snapshots that a home is yet to be made from, so they must stay.
+
+        So must the last copy of a home that a DELETE takes away.
+        """
         restores = self.operation.restores if self.operation else None
-        return tuple(each for each in (self.home_source, restores) if each is not None)
+        copy = self.operation.last_copy if self.operation and self.is_being_deleted else None
+        return tuple(each for each in (self.home_source, restores, copy) if each is not None)
 
     @property
     def memory_is_ready(self) -> bool:

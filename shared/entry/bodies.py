@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -179,19 +179,35 @@ def read_stop(request: Request) -> None:
     _checked(read_object(request), _DRY_RUN)
 
 
-def read_delete(request: Request) -> None:
-    """Refuse what a deletion does not have, and a POST that is not a dry run.
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How a workspace is to be deleted. ``purge``: it cannot be taken back."""
+
+    purge: bool
+    dry_run: bool
+
+
+def read_delete(request: Request) -> Deletion:
+    """Return what a deletion asks for. A POST that is not a dry run is refused.
 
     A DELETE has no body: load balancers may refuse one. So the dry run that an older Hub cannot
-    take for a deletion has a path that it does not know, and deletes nothing.
+    take for a deletion has a path that it does not know, and deletes nothing. Such a Hub ignores
+    ``purge``, and keeps nothing anyway.
     """
-    if request.method == "DELETE":
-        read_nothing(request)
-        return
-    read_stop(request)
-    if not read_dry_run(request):
+    reads = read_nothing if request.method == "DELETE" else read_stop
+    reads(request)
+    purge = bool(_query(request, _DELETE_QUERY).get("purge"))
+    dry_run = read_dry_run(request, _DELETE_QUERY)
+    if request.method != "DELETE" and not dry_run:
         message = "must be true here; to delete the workspace, send DELETE /workspaces/{id}"
         raise InvalidRequestError([FieldProblem("dry_run", message)])
+    return Deletion(purge, dry_run)
+
+
+def read_undelete(request: Request) -> str | None:
+    """Return the name that a ``POST /workspaces/:id/undelete`` gives; None to keep the old one."""
+    name: str | None = _checked(read_object(request), {"name": _name}).get("name")
+    return name
 
 
 def read_report(request: Request, machine: MachineIdentity) -> Report:
@@ -229,7 +245,7 @@ def read_list_query(request: Request) -> ListQuery:
         {
             "status": _one_of(tuple(Status)),
             "name": _name,
-            "owner_id": _matching(_OWNER_ID, "must be an owner_id"),
+            "owner_id": _owner_id,
             "all": _flag,
             **_PAGE,
         },
@@ -246,23 +262,31 @@ def read_list_query(request: Request) -> ListQuery:
     )
 
 
+def read_deleted_query(request: Request) -> str | None:
+    """Return whose deleted workspaces ``GET /deleted-workspaces`` asks for; None for one's own."""
+    owner_id: str | None = _query(request, {"owner_id": _owner_id}).get("owner_id")
+    return owner_id
+
+
 def read_page_query(request: Request) -> tuple[int, str | None]:
     """Return the limit and the page token of a list."""
     fields = _query(request, _PAGE)
     return fields.get("limit", MOST_LISTED), fields.get("page_token")
 
 
-def read_dry_run(request: Request) -> bool:
+def read_dry_run(request: Request, query: Mapping[str, Check] | None = None) -> bool:
     """Return whether a request only asks what it would do: by its query, its body, or both.
 
     A version before 0.2 ignores the query, and refuses the field of a body. Read the rest of the
-    body first: the other readers refuse unknown fields.
+    body first: the other readers refuse unknown fields. ``query`` has all parameters that the
+    request may have; None if that is only ``dry_run``.
 
     Raises:
-        InvalidRequestError: the query has anything else than ``dry_run``, once, ``true`` or
-            ``false``; or the body's ``dry_run`` is no boolean, or says otherwise than the query.
+        InvalidRequestError: the query has anything else, or ``dry_run`` more than once, or neither
+            ``true`` nor ``false``; or the body's ``dry_run`` is no boolean, or says otherwise than
+            the query.
     """
-    asked = _query(request, {"dry_run": _flag}).get("dry_run")
+    asked = _query(request, query or {"dry_run": _flag}).get("dry_run")
     body = read_object(request)
     fields = {name: value for name, value in body.items() if name in {"dry_run", "dryRun"}}
     said = _checked(fields, _DRY_RUN).get("dry_run")
@@ -451,6 +475,10 @@ def _name(value: Any) -> str:
     return str(_matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'")(value))
 
 
+def _owner_id(value: Any) -> str:
+    return str(_matching(_OWNER_ID, "must be an owner_id")(value))
+
+
 def _image_tag(policy: Policy) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or not _TAG.fullmatch(value):
@@ -510,6 +538,7 @@ def _flag(value: str) -> bool:
 
 
 _DRY_RUN: Mapping[str, Check] = {"dry_run": _boolean}
+_DELETE_QUERY: Mapping[str, Check] = {"dry_run": _flag, "purge": _flag}
 _PAGE: Mapping[str, Check] = {"limit": _limit, "page_token": _text}
 
 

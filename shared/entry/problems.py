@@ -17,6 +17,7 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.NotAllowedError: (403, "NOT_ALLOWED", "You may not do this"),
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
     errors.SnapshotNotFoundError: (404, "SNAPSHOT_NOT_FOUND", "There is no such snapshot"),
+    errors.LastCopyGoneError: (409, "LAST_COPY_GONE", "The last copy of its home is gone"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NotAwakeError: (409, "NOT_AWAKE", "No machine runs"),
     errors.NameTakenError: (409, "NAME_TAKEN", "This name is taken"),

@@ -6,6 +6,7 @@ from typing import Any
 from shared.config import Connect
 from shared.domain.events import Event
 from shared.domain.instance import Instance
+from shared.domain.last_copies import undelete_until
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.outlook import Expected, outlook
 from shared.domain.policy import Policy
@@ -13,6 +14,7 @@ from shared.domain.renewal import Renewal, renewal
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Operation, PhaseDuration, Problem, Status, Workspace
 from shared.entry.connection import connection_json
+from shared.usecases.deleted_workspaces import ListedDeleted
 from shared.usecases.manage_snapshots import SnapshotList
 from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 
@@ -45,6 +47,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "memory_lost_because": workspace.memory_lost_because,
         "stops_at": _time(stops_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
+        "undelete_until": _time(undelete_until(workspace, policy)),
         "renewal": _renewal_json(renewal(workspace, policy)),
         "outlook": [_expected_json(each) for each in outlook(workspace, policy)],
         "kept_awake_until": _time(workspace.kept_awake_until),
@@ -105,6 +108,26 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "image_tag": snapshot.image_tag,
         "metadata": {"repo": snapshot.metadata.repo, "branch": snapshot.metadata.branch},
         "error": _problem_json(snapshot.error),
+    }
+
+
+def deleted_json(listed: ListedDeleted) -> dict[str, Any]:
+    """Return a deleted workspace that can be taken back, and what comes back with it."""
+    entry, workspace = listed.entry, listed.entry.workspace
+    return {
+        "id": entry.id,
+        "name": workspace.name,
+        "owner_id": entry.owner_id,
+        "owner_email": workspace.owner_email,
+        "deleted_at": _time(entry.deleted_at),
+        "deleted_by": entry.deleted_by,
+        "automatic": entry.automatic,
+        "until": _time(entry.until),
+        "machine_type": workspace.machine_type,
+        "image_tag": workspace.image_tag,
+        "metadata": {"repo": workspace.metadata.repo, "branch": workspace.metadata.branch},
+        "snapshots": listed.snapshots,
+        "disk_gb": listed.disk_gb or None,
     }
 
 

@@ -19,6 +19,7 @@ FEATURES = (
     "keep_awake",
     "snapshots",
     "restore",
+    "undelete",
 )
 # The audience of `gcloud auth print-identity-token`, for all people and Hubs (seen in its tokens).
 GCLOUD_AUDIENCE = "32555940559.apps.googleusercontent.com"

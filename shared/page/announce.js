@@ -22,6 +22,7 @@ export function announceChanges(app, region) {
     if (mine === null) before = null;
     if (mine === before) return;
     const said = before === null ? [] : changes(before, mine);
+    tellDeleted(app, before ?? []);
     before = mine;
     if (said.length) region.textContent = said.join(" ");
   });
@@ -30,6 +31,15 @@ export function announceChanges(app, region) {
     if (toast && toast.id !== spoken) region.textContent = toast.text;
     spoken = toast?.id ?? spoken;
   });
+}
+
+/** Say of what has been deleted, unless its panel does, where it can be taken back. */
+function tellDeleted(app, before) {
+  const { mine, route } = app.state;
+  const is = new Set(mine.map((each) => each.id));
+  for (const { id, name, undelete_until: until } of before) {
+    if (until && !is.has(id) && id !== route.id) app.toast(`${name} is deleted.`, { undelete: true });
+  }
 }
 
 /**

@@ -15,7 +15,7 @@ const TOAST_MS = 6000;
 
 /** The page's state. Every member is there from the beginning. */
 const state = {
-  /** @type {{view: "list"|"workspace"|"new", id: string|null}} */
+  /** @type {{view: "list"|"workspace"|"new"|"deleted", id: string|null}} */
   route: { view: "list", id: null },
   /** @type {object|null} `GET /me`; null until it is known, or of a Hub without it. */
   me: null,
@@ -43,11 +43,13 @@ const state = {
   panel: null,
   /** @type {object|null} the form of a new workspace, see `create.js`. */
   draft: null,
+  /** @type {{list: object[]|null, problem: Error|null}|null} what can be taken back. */
+  deleted: null,
   /** @type {{error: Error, retryAt: number, since: Date|null}|null} why the list is not fresh. */
   trouble: null,
   /** @type {boolean} the Hub no longer believes who the person is. */
   signedOut: false,
-  /** @type {{id: number, text: string}[]} */
+  /** @type {{id: number, text: string, undelete: boolean}[]} */
   toasts: [],
 };
 
@@ -93,7 +95,7 @@ export const app = {
   },
 
   /**
-   * Go somewhere: `/`, `/new`, `/workspaces/<id>`. The list stays as narrow as it is.
+   * Go somewhere: `/`, `/new`, `/deleted`, `/workspaces/<id>`. The list stays as narrow as it is.
    *
    * @param {string} route
    */
@@ -161,6 +163,7 @@ export const app = {
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     clearTimeout(state.draft?.forecast.timer);
     Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
+    state.deleted = null;
     Object.assign(state, { scope: "mine", filter: { text: "", status: "" }, pages: 1 });
     Object.assign(state, { signedOut: false, toasts: [] });
     const { refused, asking, events, others, missing } = state;
@@ -174,10 +177,11 @@ export const app = {
    * Say something for some seconds.
    *
    * @param {string} text
+   * @param {{undelete?: boolean}} [how] undelete: with the way to what can be taken back.
    */
-  toast(text) {
+  toast(text, { undelete = false } = {}) {
     const id = ++toasts;
-    app.update((now) => now.toasts.push({ id, text }));
+    app.update((now) => now.toasts.push({ id, text, undelete }));
     setTimeout(() => app.untoast(id), TOAST_MS);
   },
 
@@ -274,7 +278,7 @@ function follow(fragment) {
  * list.
  *
  * @param {string} fragment with its `#`.
- * @returns {{view: "list"|"workspace"|"new", id: string|null, narrowed: object}}
+ * @returns {{view: "list"|"workspace"|"new"|"deleted", id: string|null, narrowed: object}}
  */
 function routeOf(fragment) {
   const query = new URLSearchParams(fragment.split("?")[1]);
@@ -283,7 +287,7 @@ function routeOf(fragment) {
     filter: { text: query.get("q") ?? "", status: query.get("status") ?? "" },
   };
   const [, first, id] = pathOf(fragment).split("/");
-  if (first === "new") return { view: "new", id: null, narrowed };
+  if (first === "new" || first === "deleted") return { view: first, id: null, narrowed };
   if (first === "workspaces" && ID.test(id)) return { view: "workspace", id, narrowed };
   return { view: "list", id: null, narrowed };
 }

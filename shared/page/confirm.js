@@ -12,7 +12,7 @@ import { machineField, offeredTags, textField } from "page/fields.js";
 import { Modal } from "page/modal.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { imageProblem, nameProblem } from "page/rules.js";
-import { duration } from "page/times.js";
+import { clock, duration, moment, time } from "page/times.js";
 
 // After the last change of a field.
 const PAUSE_MS = 300;
@@ -21,6 +21,15 @@ const VERBS = {
   start: { title: "Start", button: "Start", path: "start" },
   stop: { title: "Stop", button: "Stop", path: "stop" },
   delete: { title: "Delete", button: "Delete", path: "", bad: true },
+  purge: {
+    title: "Delete",
+    rest: " for good",
+    button: "Delete for good",
+    path: "",
+    query: "purge=true",
+    bad: true,
+  },
+  undelete: { title: "Undelete", button: "Undelete", path: "undelete", plain: true },
   rebuild: { title: "Rebuild", button: "Rebuild", path: "start", fields: { rebuild: true } },
   empty_home: {
     title: "Start",
@@ -36,13 +45,14 @@ const VERBS = {
     rest: " under another name",
     button: "Start",
     path: "start",
-    names: true,
   },
 };
 const SAID = {
   start: "Nothing is lost.",
   stop: "It is put to sleep. A start goes on where you left off.",
   delete: "Nothing brings it back.",
+  purge: "Nothing brings it back.",
+  undelete: "It comes back asleep, with its home and its snapshots. A start makes a new machine.",
   rebuild: "A new machine is made on the same home, with the current system.",
   empty_home:
     "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
@@ -60,7 +70,8 @@ const LOSES = {
  * Ask whether a workspace is to be changed, and change it. The focus returns to where it was.
  *
  * @param {import("page/app.js").app} app
- * @param {"start"|"stop"|"delete"|"rebuild"|"empty_home"|"change"|"rename"|"restore"} verb
+ * @param {"start"|"stop"|"delete"|"purge"|"undelete"|"rebuild"|"empty_home"|"change"|"rename"
+ *   |"restore"} verb
  * @param {object} workspace as the API has it.
  * @param {{fields: object, said: (answer: object|null) => unknown}} [more] what is asked for in
  *   particular, and what is said of it, by the dry run's answer.
@@ -155,7 +166,7 @@ class Dialog extends Modal {
       this.#state.answer = null;
       return;
     }
-    if (!this.app.session.features.has("dry_run")) {
+    if (VERBS[this.#verb].plain || !this.app.session.features.has("dry_run")) {
       Object.assign(this.#state, { answer: this.#unaided, stale: false });
       return;
     }
@@ -187,17 +198,18 @@ class Dialog extends Modal {
 
   /** Ask for a dry run, never by a DELETE: that has no body that an older Hub would refuse. */
   #foresee() {
-    const path = VERBS[this.#verb].path || "delete";
-    return this.app.api.post(`/workspaces/${this.#id}/${path}${DRY_RUN.query}`, {
+    const { path, query } = VERBS[this.#verb];
+    const asked = `${path || "delete"}${DRY_RUN.query}${query ? `&${query}` : ""}`;
+    return this.app.api.post(`/workspaces/${this.#id}/${asked}`, {
       ...this.#fields,
       ...DRY_RUN.fields,
     });
   }
 
   #request() {
-    const { path } = VERBS[this.#verb];
+    const { path, query } = VERBS[this.#verb];
     const at = `/workspaces/${this.#id}`;
-    if (this.#verb === "delete") return this.app.api.delete(at);
+    if (!path) return this.app.api.delete(query ? `${at}?${query}` : at);
     const fields = this.#fields;
     return this.app.api.post(`${at}/${path}`, Object.keys(fields).length ? fields : undefined);
   }
@@ -228,7 +240,7 @@ class Dialog extends Modal {
 
   get #isTyped() {
     const { answer } = this.#state;
-    return this.#verb === "delete" || (answer !== null && losesWork(answer));
+    return !VERBS[this.#verb].path || (answer !== null && losesWork(answer));
   }
 
   get #isTypedRight() {
@@ -275,8 +287,13 @@ class Dialog extends Modal {
     return this.#isReady || this.#state.refusal !== null || this.#lacksName;
   }
 
+  /** Whether the person gives it a name. */
+  get #names() {
+    return this.#state.chosen.name !== undefined;
+  }
+
   get #lacksName() {
-    return this.#verb === "rename" && this.#wrong !== "";
+    return this.#names && this.#wrong !== "";
   }
 
   async #submit() {
@@ -295,10 +312,10 @@ class Dialog extends Modal {
     if (!problem) this.end(true);
   }
 
-  /** Its name is another's by now: go on with a name of the person's choice, if it is a start. */
+  /** Its name is another's by now: go on with a name of the person's choice, except a restore. */
   #rename() {
-    if (this.#verb === "rename" || this.#more) return;
-    this.#verb = "rename";
+    if (this.#names || this.#more) return;
+    if (this.#verb !== "undelete") this.#verb = "rename";
     this.#set({ chosen: { name: "" }, problem: null });
     this.element.querySelector("#confirm-new-name")?.focus();
   }
@@ -358,6 +375,9 @@ class Dialog extends Modal {
       return "Its machine is switched off. The home is kept.";
     }
     if (this.#verb === "start" && answer?.loses.length) return "It starts anew on its home.";
+    if (this.#verb === "delete" && !answer) return html`&nbsp;`;
+    const until = time(answer?.workspace?.undelete_until);
+    if (until) return html`You can take it back until <b>${moment(until, clock)}</b>.`;
     return SAID[this.#verb];
   }
 
@@ -368,8 +388,9 @@ class Dialog extends Modal {
     if (this.#wrong) return nothing;
     if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;
     if (!answer) return html`<p class="soft">Asking the Hub what happens …</p>`;
+    if (VERBS[this.#verb].plain) return nothing;
     const events = this.app.state.events.get(this.#id) ?? [];
-    return html`${lossesView(answer.loses)} ${factsView(answer, events)}`;
+    return html`${lossesView(answer)} ${factsView(answer, events)}`;
   }
 
   #form() {
@@ -377,7 +398,7 @@ class Dialog extends Modal {
     const choices = this.#choices;
     const change = (field) => (value) =>
       this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
-    if (this.#verb === "rename") {
+    if (this.#names) {
       const said = fieldProblem(problem ?? refusal, "name");
       return textField({
         id: "confirm-new-name",

@@ -9,7 +9,7 @@ import { html, nothing } from "lit";
 import { commandName } from "page/connect.js";
 import { DRY_RUN, factsView, hasNoDryRuns } from "page/forecast.js";
 import { machineField, offeredTags, selectField, textField } from "page/fields.js";
-import { icon } from "page/icons.js";
+import { closeLink } from "page/icons.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { branchProblem, imageProblem, nameProblem, repositoryProblem } from "page/rules.js";
 import { clock, duration, moment, time } from "page/times.js";
@@ -38,7 +38,7 @@ export function createView(app) {
   >
     <div class="panel-head">
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
-      <a class="button bare close" href=${app.at("/")} aria-label="Close">${icon("close")}</a>
+      ${closeLink(app)}
     </div>
     ${sourceView(app, draft)} ${fieldsView(app, draft, choices)}
     <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>

@@ -32,10 +32,10 @@ function enter() {
   focusOn(panel.querySelector("[data-first]") ?? panel.querySelector("h2") ?? panel);
 }
 
-function leave({ id }) {
+function leave({ id, view }) {
   if (document.activeElement !== document.body) return;
   focusOn(
-    document.querySelector(id ? `[data-id="${id}"] h3 a` : ".bar .go") ??
+    document.querySelector(id ? `[data-id="${id}"] h3 a` : `.list [href^="#/${view}"]`) ??
       document.getElementById("list-title"),
   );
 }

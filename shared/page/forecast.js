@@ -32,7 +32,7 @@ export function hasNoDryRuns({ code, errors = [] }) {
 }
 
 // Steps that are of no interest to a person.
-const UNTOLD = new Set(["asking", "forgetting it"]);
+const UNTOLD = new Set(["checking the machine", "forgetting it"]);
 // What a person has made themselves: nobody brings it back.
 const WORK = new Set(["memory", "home", "snapshots"]);
 
@@ -47,12 +47,13 @@ export function losesWork(answer) {
 }
 
 /**
- * Show what would be lost.
+ * Show what would be lost. What can be taken back is not.
  *
- * @param {{what: string, why: string}[]} loses of a dry run.
+ * @param {object} answer of a dry run.
  * @returns {unknown} a template; nothing if nothing is.
  */
-export function lossesView(loses) {
+export function lossesView({ loses: all, workspace }) {
+  const loses = all.filter(({ what }) => what !== "home" || !workspace?.undelete_until);
   if (!loses.length) return nothing;
   return html`<div class="losses">
     <h3>What is lost</h3>

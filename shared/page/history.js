@@ -19,6 +19,8 @@ const ASKED = {
   SnapshotRequested: "asked for a snapshot of it",
   SnapshotDeleteRequested: "deleted a snapshot of it",
   RestoreRequested: "had its home restored",
+  WorkspaceUndeleted: "took it back",
+  UndeleteRequested: "asked to take it back",
   KeepAwakeRequested: "had it kept awake",
   KeepAwakeEnded: "took back that it is kept awake",
   StatusRequested: "looked at it",

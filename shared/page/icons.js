@@ -47,6 +47,18 @@ export function icon(name) {
     : nothing;
 }
 
+/**
+ * Return the link that closes what is open beside the list.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function closeLink(app) {
+  return html`<a class="button bare close" href=${app.at("/")} aria-label="Close"
+    >${icon("close")}</a
+  >`;
+}
+
 const ICONS = {
   search: "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM10.6 10.6 14 14",
   plus: "M8 3v10M3 8h10",

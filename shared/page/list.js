@@ -34,6 +34,11 @@ export function listView(app) {
     </div>
     ${all?.length || isLoading(app, all) ? tools(app, all ?? [], found ?? []) : nothing}
     ${body(app, all, found)}
+    ${
+      app.session?.features.has("undelete")
+        ? html`<p class="rest"><a href=${app.at("/deleted")}>Deleted workspaces</a></p>`
+        : nothing
+    }
   </section>`;
 }
 

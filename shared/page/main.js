@@ -7,6 +7,7 @@ import { render } from "lit";
 import { announceChanges } from "page/announce.js";
 import { app, followRoute } from "page/app.js";
 import { recallChoices } from "page/choices.js";
+import { followDeleted } from "page/deleted.js";
 import { followFocus } from "page/focus.js";
 import { listenToKeys } from "page/keys.js";
 import { Live } from "page/live.js";
@@ -47,6 +48,7 @@ async function begin(pause = 1000) {
   }
   app.live = new Live(app);
   followPanel(app);
+  followDeleted(app);
   app.tryNow = () => app.live.poke();
   app.live.start();
 }

@@ -21,6 +21,7 @@ export function notices(app) {
   if (!toasts.length && !(mine && (signedOut || trouble))) return nothing;
   return html`<section class="notices" aria-label="Notices">
     ${toasts.map((each) => html`<p class="notice">${each.text}
+      ${each.undelete ? html`<a href=${app.at("/deleted")}>Undelete</a>` : nothing}
       <button class="bare" aria-label="Dismiss" @click=${() => app.untoast(each.id)}>
         ${icon("close")}</button></p>`)}
     ${signedOut && mine ? ended(app) : nothing}

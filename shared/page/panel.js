@@ -6,8 +6,9 @@
 import { html, nothing } from "lit";
 import { openConfirm } from "page/confirm.js";
 import { connectView, copyLine } from "page/connect.js";
+import { goneView } from "page/deleted.js";
 import { historyView } from "page/history.js";
-import { icon, shape } from "page/icons.js";
+import { closeLink, shape } from "page/icons.js";
 import { newKeepAwake, outlookView } from "page/outlook.js";
 import { expected, problemView } from "page/problem.js";
 import {
@@ -41,19 +42,18 @@ export function panelView(app) {
     workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
   return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
     <div class="panel-head is-${status}">
-      ${shape(status, how?.part)}
+      ${shape(panel.gone ? "gone" : status, how?.part)}
       <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
       <p class="word">${panel.gone ? "gone" : status}</p>
       ${closeLink(app)}
     </div>
-    ${panel.gone ? html`<p class="soft">It has been deleted.</p>` : parts(app, panel, workspace)}
+    ${
+      panel.gone
+        ? html`<p class="soft">It has been deleted.</p>
+            ${goneView(app, workspace)}`
+        : parts(app, panel, workspace)
+    }
   </article>`;
-}
-
-function closeLink(app) {
-  return html`<a class="button bare close" href=${app.at("/")} aria-label="Close"
-    >${icon("close")}</a
-  >`;
 }
 
 function parts(app, panel, workspace) {

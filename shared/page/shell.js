@@ -5,6 +5,7 @@
  */
 import { html, nothing } from "lit";
 import { createView } from "page/create.js";
+import { deletedView, showsDeleted } from "page/deleted.js";
 import { headerView } from "page/header.js";
 import { listView } from "page/list.js";
 import { notices } from "page/notices.js";
@@ -32,15 +33,21 @@ function standingAlone(app) {
 }
 
 function main(app) {
-  const view = app.session === null ? "list" : app.state.route.view;
+  const view = shown(app);
   return html`<main class=${view === "list" ? nothing : "with-panel"}>
     ${listView(app)}
     ${view === "list" ? nothing : html`<div class="panel">${panel(app, view)}</div>`}
   </main>`;
 }
 
+/** The view of the route; the list if there is no Hub yet, or one that has no such view. */
+function shown(app) {
+  const { view } = app.state.route;
+  return !app.session || (view === "deleted" && !showsDeleted(app)) ? "list" : view;
+}
+
 function panel(app, view) {
-  return view === "new" ? createView(app) : panelView(app);
+  return { new: createView, deleted: deletedView, workspace: panelView }[view](app);
 }
 
 function notConfigured({ address }) {
@@ -59,6 +66,8 @@ function signIn(app) {
   });
 }
 
+const TITLES = { new: "New workspace", deleted: "Deleted workspaces" };
+
 /**
  * Return the document's title: where one is, and how much is under way.
  *
@@ -68,7 +77,7 @@ function signIn(app) {
 export function pageTitle(app) {
   const { route, mine } = app.state;
   const busy = mine?.filter((each) => each.operation).length;
-  const here = route.view === "new" ? "New workspace" : app.workspace(route.id)?.name;
+  const here = TITLES[route.view] ?? app.workspace(route.id)?.name;
   return `${busy ? `(${busy}) ` : ""}${here ? `${here} · ` : ""}Workspaces`;
 }
 

@@ -20,6 +20,7 @@ const IMAGE = { act: "change", label: "Other image …" };
 const EMPTY_HOME = { act: "empty_home", label: "Go on with an empty home …" };
 const KEEP = { act: "start", label: "Keep it: start" };
 const SNAPSHOT = { act: "snapshot", label: "Take a snapshot again …" };
+const PURGE = { act: "purge", label: "Delete for good …" };
 const SNAPSHOTS = { act: "snapshots", label: "To its snapshots" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
@@ -57,6 +58,7 @@ const CODES = {
     "Go on without it, or delete this workspace and make one from another snapshot.",
     [EMPTY_HOME],
   ],
+  LAST_COPY_NOT_MADE: ["Delete it again, or for good: then it cannot be taken back.", [PURGE]],
   DISK_IN_USE: ["Detach the disk from the machine that the message names, then try again.", []],
   NOT_READY_IN_TIME: [
     "Look for the cause in what the machine printed, then try again.",

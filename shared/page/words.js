@@ -7,10 +7,11 @@
 import { clock, now, secondsBetween, time } from "page/times.js";
 
 // What an operation does in a phase, and what it has done when the phase is over. Several phases
-// are one thing to a person. A phase of a newer Hub is shown as it is called.
+// are one thing to a person: a call to Compute and the wait for it, since the operation goes back
+// and forth between them while Compute refuses. A phase of a newer Hub is shown as it is called.
 const DOING = {
-  survey: ["asking", "asked for"],
-  insert: ["asking", "asked for"],
+  survey: ["checking the machine", "machine checked"],
+  insert: ["making the machine", "machine made"],
   inserting: ["making the machine", "machine made"],
   set_metadata: ["preparing the machine", "machine prepared"],
   await_metadata: ["preparing the machine", "machine prepared"],
@@ -19,7 +20,7 @@ const DOING = {
   await_ready: ["booting", "booted"],
   resume: ["waking up", "awake"],
   await_running: ["waking up", "awake"],
-  suspend: ["asking", "asked for"],
+  suspend: ["going to sleep", "asleep"],
   await_suspended: ["going to sleep", "asleep"],
   stop: ["shutting down", "shut down"],
   await_stopped: ["shutting down", "shut down"],
@@ -28,7 +29,7 @@ const DOING = {
   delete_disk: ["deleting the disk", "disk deleted"],
   await_disk_absent: ["deleting the disk", "disk deleted"],
   forget: ["forgetting it", "forgotten"],
-  snapshot: ["asking", "asked for"],
+  snapshot: ["capturing the home", "home captured"],
   await_snapshot: ["capturing the home", "home captured"],
   await_stored: ["storing the snapshot", "snapshot stored"],
 };

@@ -24,7 +24,13 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.snapshots import SnapshotState, is_of_disk, snapshot_place, source_of
+from shared.domain.snapshots import (
+    Snapshot,
+    SnapshotState,
+    is_of_disk,
+    snapshot_place,
+    source_of,
+)
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import HomeSource, Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
@@ -200,10 +206,14 @@ class _Delivery:
             instance=instance,
             disk_exists=disk is not None,
             home_is_foreign=disk is not None and ownership.has_lost_labels(workspace, disk),
+            home_users=disk.users if disk else (),
+            home_detached_at=disk.detached_at if disk else None,
             console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
             if steps.reads_console(operation, step.now)
             else "",
         )
+        if disk is not None and steps.seeks_copy(replace(step, inputs=seen)):
+            seen = replace(seen, has_copy=self._copy_of(workspace, disk))
         source = steps.source_to_read(replace(step, inputs=seen))
         if source is not None:
             seen = replace(seen, source=machines.get_snapshot(source))
@@ -240,25 +250,42 @@ class _Delivery:
             return seen
         disk = machines.get_disk(Place(home.zone, home.name))
         if disk is None:
-            return self._see_elsewhere(replace(step, inputs=seen))
+            return self._without_home(replace(step, inputs=seen))
         seen = replace(seen, disk_exists=True, home_users=disk.users)
         if not steps.seeks_copy(replace(step, inputs=seen)):
             return seen
         return replace(seen, has_copy=self._copy_of(workspace, disk))
 
+    def _without_home(self, step: Step) -> StepInput:
+        """Look for a home that is not where it was. A DELETE takes what is left of it."""
+        seen, workspace = self._see_elsewhere(step), step.workspace
+        elsewhere = any(disk.name == workspace.disk_name for disk in seen.disks)
+        if elsewhere or step.operation.kind is not OperationKind.DELETE:
+            return seen
+        known = [each.record for each in readable(self.records.store.list_snapshots(workspace.id))]
+        for each in sorted(known, key=lambda each: each.asked_at, reverse=True):
+            there = self.machines.get_snapshot(each.place.name) if _may_be_copy(each) else None
+            stored = there is not None and there.status is SnapshotStatus.READY
+            if there is not None and stored and is_of_disk(there, each.disk_name):
+                return replace(seen, has_copy=source_of(replace(each, disk_gb=there.disk_gb)))
+        return seen
+
     def _copy_of(self, workspace: Workspace, disk: Disk) -> HomeSource | None:
         """Return a READY snapshot taken since a machine last had the disk; None if there is none.
 
         Whether one has had it since then, the generation says of the Hub's own machines, and
-        Compute's two times of all others.
+        Compute's two times of all others. A DELETE takes its own only after the Hub's machine is
+        gone. So its own needs no generation, which it lacks if the worker died that asked for it.
         """
         if disk.in_use:
             return None
         free_since = disk.detached_at or disk.created_at
+        own = workspace.operation.id if workspace.operation and workspace.is_being_deleted else None
         for each in readable(self.records.store.list_snapshots(workspace.id)):
             known = each.record
-            kept = known.state in {SnapshotState.READY, SnapshotState.UPLOADING}
-            of_disk = known.disk_name == disk.name and known.of_generation == workspace.generation
+            kept = _may_be_copy(known)
+            since_boot = known.id == own or known.of_generation == workspace.generation
+            of_disk = known.disk_name == disk.name and since_boot
             there = self.machines.get_snapshot(known.place.name) if kept and of_disk else None
             stored = there is not None and there.status is SnapshotStatus.READY
             if there is None or not stored or not is_of_disk(there, disk.name):
@@ -382,3 +409,8 @@ def _may_stay(machines: Machines, place: Place) -> bool:
     except UnavailableError:
         return True
     return state not in {ObservedState.ABSENT, ObservedState.STOPPING}
+
+
+def _may_be_copy(snapshot: Snapshot) -> bool:
+    """Say whether a snapshot may be used by now: its record may not say yet that it is stored."""
+    return snapshot.state in {SnapshotState.READY, SnapshotState.UPLOADING}

@@ -1,7 +1,8 @@
-"""The sweep that stops idle machines and deletes workspaces that have been suspended for long."""
+"""The sweep that stops idle machines, and deletes and purges what nobody has used for long."""
 
 import time
 import uuid
+from datetime import timedelta
 
 from shared import logs
 from shared.domain import lifecycle
@@ -10,15 +11,19 @@ from shared.domain.changes import Updated
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.ports import Page
+from shared.usecases.deleted_workspaces import purge_due
 from shared.usecases.records import Records
 from shared.usecases.sweeping import PAGE, Pause, Sweep, SweepReport
+
+SHORT_BUDGET = timedelta(seconds=60)  # of the sweeps that have little to do
 
 
 def clean_up(records: Records, policy: Policy, pause: Pause = time.sleep) -> SweepReport:
     """Stop machines that are idle, and delete workspaces that are suspended past their retention.
 
     Reads only what is due (``sweep_at``). A heartbeat that comes between the query and the commit
-    wins. One that is due by a policy that has changed since is put right.
+    wins. One that is due by a policy that has changed since is put right. Deleted workspaces that
+    can be taken back no more are purged, last of all: whoever waits for that waits for days.
     """
     started = records.clock()
     report = SweepReport()
@@ -37,9 +42,13 @@ def clean_up(records: Records, policy: Policy, pause: Pause = time.sleep) -> Swe
     )
     # Nobody asks for this, so it is no event.
     put_right = SweepReport()
-    Sweep(records, put_right, pause).run(
+    Sweep(records, put_right, pause, budget=SHORT_BUDGET).run(
         lambda _: Page(not_due, None), lambda workspace: lifecycle.sweep_again(workspace, policy)
     )
     report.failed |= put_right.failed
+    Sweep(records, report, pause, budget=SHORT_BUDGET).run_deleted(
+        lambda token: records.store.list_deleted_until(started, PAGE, token),
+        lambda workspace_id: purge_due(records, policy, workspace_id),
+    )
     logs.info("CleanupDone", **report.counts())
     return report

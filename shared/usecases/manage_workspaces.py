@@ -18,6 +18,7 @@ from shared.domain.errors import (
     UnavailableError,
 )
 from shared.domain.instance import Instance
+from shared.domain.last_copies import undelete_until
 from shared.domain.lifecycle import NewConnection, NewMachine, NewOperation
 from shared.domain.machine_access import is_due
 from shared.domain.policy import Policy
@@ -161,9 +162,9 @@ def keep_workspace_awake(records: Records, policy: Policy, asked: "KeepAwake") -
 
 
 def delete_workspace(
-    records: Records, policy: Policy, actor: Actor, workspace_id: str
+    records: Records, policy: Policy, actor: Actor, workspace_id: str, *, purge: bool = False
 ) -> Workspace:
-    """Begin to delete a workspace, whatever else is under way.
+    """Begin to delete a workspace, whatever else is under way. With ``purge``, for good.
 
     Raises:
         WorkspaceNotFoundError, TooManyRequestsError, UnavailableError
@@ -173,18 +174,24 @@ def delete_workspace(
         records,
         policy,
         Requested(actor, workspace_id, "DeleteRequested"),
-        lambda ws: lifecycle.delete(ws, _operation(records, actor, operation_id), policy),
+        lambda ws: lifecycle.delete(
+            ws, _operation(records, actor, operation_id), policy, purge=purge
+        ),
     )
 
 
-def dry_run_delete(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
+def dry_run_delete(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str, *, purge: bool = False
+) -> DryRun:
     """Return what ``delete_workspace`` would do (``requests.dry_run``). It costs a query, too."""
     planned = dry_run(
         records,
         policy,
         Requested(actor, workspace_id, DRY_RUN),
-        lambda ws: lifecycle.delete(ws, _operation(records, actor, NO_ID), policy),
+        lambda ws: lifecycle.delete(ws, _operation(records, actor, NO_ID), policy, purge=purge),
     )
+    if undelete_until(planned.workspace, policy) is not None:
+        return planned  # its snapshots stay
     found = records.store.list_snapshots(workspace_id)
     leaving = sum(each.record.state is SnapshotState.DELETING for each in readable(found))
     return losing_snapshots(planned, len(found) - leaving)

@@ -11,6 +11,7 @@ from shared import logs
 from shared.domain.access import Actor
 from shared.domain.changes import Change, Transition, job_of
 from shared.domain.commits import Commit, commit_of
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
 from shared.domain.events import Event, result_of, snapshot_event
 from shared.domain.jobs import Job
@@ -27,6 +28,7 @@ from shared.domain.snapshots import (
 from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, Unreadable, WorkspaceStore
 from shared.usecases.audit import AuditTrail
+from shared.usecases.forgetting import DeletedWrites, Left, SnapshotWrites, left_of
 
 ATTEMPTS = 12
 PAUSE_SECONDS = 0.02
@@ -130,56 +132,49 @@ class Records:
     ) -> None:
         """Commit a transition to which no quota applies, and log it.
 
-        The owner's record is read and written only if the transition counts for it. With a
-        workspace that is forgotten, all its snapshots begin to be deleted. With a new snapshot,
-        those begin to be that make room for it. A snapshot whose deletion has waited for a
-        workspace's home is attended to again.
+        The owner's record is read and written only if the transition counts for it. A workspace
+        that is forgotten becomes one that can be taken back, or all its snapshots begin to be
+        deleted (``forgetting``). With a new snapshot, those begin to be deleted that make room for
+        it. A snapshot whose deletion has waited for a workspace's home is attended to again.
 
         Raises:
-            ConflictError: the workspace, its owner or a snapshot changed in between; nothing was
-                written.
+            ConflictError: the workspace, its owner, a snapshot or a deleted workspace changed in
+                between; nothing was written.
         """
         owner = (
             self.store.get_owner(stored.record.owner_id) if transition.counts_for_owner else None
         )
         commit = commit_of(transition, owner.record if owner else None, now, actor)
-        snapshots, events = self._snapshots(transition, now)
-        commit = replace(commit, events=(*commit.events, *events))
-        self.commit(stored, owner, commit, [*snapshots, *self._freed(transition, now)])
+        left = self._left(transition, now)
+        commit = replace(commit, events=(*commit.events, *left.events))
+        written = {new.id for _, new in left.snapshots}
+        freed = [each for each in self._freed(transition, now) if each[1].id not in written]
+        self.commit(stored, owner, commit, [*left.snapshots, *freed], left.deleted)
 
-    def _snapshots(
-        self, transition: Transition, now: datetime
-    ) -> "tuple[SnapshotWrites, Sequence[Event]]":
-        """Return what a transition writes of the workspace's own snapshots, and its events.
-
-        A record that only a newer version can read stays. If its workspace is forgotten, the hourly
-        sweep of the snapshots sees to it once it can be read.
-        """
+    def _left(self, transition: Transition, now: datetime) -> Left:
+        """Return what a transition writes beside the workspace and its owner."""
+        if transition.after is None:
+            return left_of(self.store, self._policy, transition, now)
         taken = [each for each in transition.snapshots if each.captured_at is not None]
-        if transition.after is not None and not taken:
-            return paired(transition.snapshots, ()), ()
+        if not taken:
+            return Left(paired(transition.snapshots, ()))
         found = self.store.list_snapshots(transition.before.id)
         known = readable(found)
         kept = [each.record for each in known]
         operation = transition.before.operation
         request_id = operation.request_id if operation else ""
-        if transition.after is None:
-            for each in found:
-                if isinstance(each, Unreadable):
-                    logs.warning("SnapshotNotRead", snapshot_id=each.id, reason=each.reason)
-            return paired(delete_all(kept, request_id, now, self._policy), known), ()
         restores = operation.restores if operation else None
         source = restores.snapshot_id if restores else None
         going = making_room(
             KnownSnapshots(kept, len(found) - len(known)), self._policy, kept=source
         )
         written = delete_all(going, request_id, now, self._policy)
-        return (
-            paired([*transition.snapshots, *written], known),
-            [snapshot_event(each, "SnapshotDeleteRequested", MADE_ROOM, now) for each in written],
-        )
+        events = [
+            snapshot_event(each, "SnapshotDeleteRequested", MADE_ROOM, now) for each in written
+        ]
+        return Left(paired([*transition.snapshots, *written], known), events=tuple(events))
 
-    def _freed(self, transition: Transition, now: datetime) -> "SnapshotWrites":
+    def _freed(self, transition: Transition, now: datetime) -> SnapshotWrites:
         """Return the snapshots that are to be deleted and have waited for this workspace's home."""
         before, after = _source_ids(transition.before), _source_ids(transition.after)
         freed: list[tuple[Stored[Snapshot] | None, Snapshot]] = []
@@ -200,7 +195,8 @@ class Records:
         stored: Stored[Workspace],
         owner: Stored[Owner] | None,
         commit: Commit,
-        snapshots: "SnapshotWrites" = (),
+        snapshots: SnapshotWrites = (),
+        deleted: DeletedWrites = (),
     ) -> None:
         """Write a commit, on the condition that all of it is as it was read; log it.
 
@@ -214,9 +210,26 @@ class Records:
             workspaces=[(stored, self._timed(commit.transition.after))],
             owners=[(owner, commit.owner)] if owner and commit.owner else [],
             snapshots=snapshots,
+            deleted=deleted,
             events=commit.events,
         )
         log_transition(commit.transition)
+        self._follow(snapshots, deleted)
+
+    def commit_left(self, left: Left) -> None:
+        """Write what is left of deleted workspaces, with its events; log it.
+
+        Raises:
+            ConflictError: one of the records changed in between; nothing was written.
+        """
+        self.store.commit(snapshots=left.snapshots, deleted=left.deleted, events=left.events)
+        self._follow(left.snapshots, left.deleted)
+
+    def _follow(self, snapshots: SnapshotWrites, deleted: DeletedWrites) -> None:
+        """Log which deleted workspaces are purged, and send the jobs of snapshots."""
+        for stored, entry in deleted:
+            if stored is not None and entry is None:
+                logs.info("WorkspacePurged", workspace_id=stored.record.id)
         for _, snapshot in snapshots:
             self.send_later(next_job(snapshot, self._policy))
 
@@ -250,21 +263,27 @@ class Records:
         owner: tuple[Stored[Owner], Owner],
         source: tuple[Stored[Snapshot], Snapshot] | None,
         event: Event,
-    ) -> None:
+        entry: Stored[DeletedWorkspace] | None = None,
+    ) -> Workspace:
         """Write a new workspace with its owner's record, as it was read and as it is to be.
 
-        So is the record of the snapshot that its home is made from, if it is.
+        So is the record of the snapshot that its home is made from, if it is. ``entry`` is the
+        deleted workspace that it is made of again; None if it is new. Returns the workspace as it
+        was written.
 
         Raises:
             ConflictError: the workspace exists, or one of the others changed in between; nothing
                 was written.
         """
+        timed = with_sweep(workspace, self._policy)
         self.store.commit(
-            workspaces=[(None, self._timed(workspace))],
+            workspaces=[(None, timed)],
             owners=[owner],
             snapshots=[source] if source else [],
+            deleted=[(entry, None)] if entry else [],
             events=[event],
         )
+        return timed
 
     def _timed(self, workspace: Workspace | None) -> Workspace | None:
         return with_sweep(workspace, self._policy) if workspace else None
@@ -302,9 +321,6 @@ class Records:
 def _source_ids(workspace: Workspace | None) -> set[str]:
     """Return the ids of the snapshots that a workspace's home is yet to be made from."""
     return {each.snapshot_id for each in workspace.sources} if workspace else set()
-
-
-SnapshotWrites = Sequence[tuple[Stored[Snapshot] | None, Snapshot]]
 
 
 def readable(

@@ -5,12 +5,13 @@ import uuid
 from shared.domain import lifecycle
 from shared.domain.access import Actor
 from shared.domain.changes import Updated
-from shared.domain.dry_run import NO_ID, DryRun
+from shared.domain.dry_run import NO_ID, DryRun, making_room_first
 from shared.domain.errors import UnavailableError
 from shared.domain.forks import restorable
 from shared.domain.lifecycle import NewOperation
 from shared.domain.policy import Policy
-from shared.domain.snapshot_room import KnownSnapshots
+from shared.domain.snapshot_room import KnownSnapshots, making_room
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Workspace
 from shared.usecases.records import Records
 from shared.usecases.requests import (
@@ -53,14 +54,20 @@ def restore_workspace(
 def dry_run_restore(
     records: Records, policy: Policy, actor: Actor, workspace_id: str, snapshot_id: str
 ) -> DryRun:
-    """Return what ``restore_workspace`` would do (``requests.dry_run_by_snapshots``)."""
+    """Return what ``restore_workspace`` would do (``requests.dry_run_by_snapshots``).
+
+    It says which snapshot is deleted to make room for the one of what is in the home now.
+    """
+    going: list[Snapshot] = []
 
     def decide(workspace: Workspace, known: KnownSnapshots) -> Updated | None:
         new = NewOperation(NO_ID, actor, records.clock())
+        going[:] = making_room(known, policy, kept=snapshot_id)
         return _restore(workspace, new, snapshot_id, known, policy)
 
     requested = Requested(actor, workspace_id, DRY_RUN, owner_only=True)
-    return dry_run_by_snapshots(records, policy, requested, decide)
+    planned = dry_run_by_snapshots(records, policy, requested, decide)
+    return making_room_first(planned, going)
 
 
 def _restore(

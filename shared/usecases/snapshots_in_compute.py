@@ -37,9 +37,10 @@ class SnapshotsInCompute:
     """One comparison. ``carry_out`` does an action for an owner and reports it.
 
     What is recorded as READY and is gone, or has failed, becomes FAILED. What is recorded of a
-    workspace that does not exist begins to be deleted: a version that does not know snapshots has
-    forgotten it. Lost labels are restored. What the Hub has made and no record has is deleted after
-    the grace time. Before anything is changed, it is read again by itself.
+    workspace that neither exists nor can be taken back begins to be deleted: a version that does
+    not know snapshots has forgotten it. Lost labels are restored. What the Hub has made and no
+    record has is deleted after the grace time. Before anything is changed, it is read again by
+    itself.
     """
 
     records: Records
@@ -49,7 +50,8 @@ class SnapshotsInCompute:
     carry_out: Callable[[OrphanAction, str], None]
     _listed: dict[str, DiskSnapshot] = field(default_factory=dict)
     _unknown: dict[str, DiskSnapshot] = field(default_factory=dict)  # that no record has, so far
-    _existing: set[str] = field(default_factory=set)  # the workspaces of the records read last
+    # The workspaces of the records read last that exist or can be taken back.
+    _existing: set[str] = field(default_factory=set)
 
     def compare(self, batch: int, until: datetime) -> None:
         """Go round all records, ``batch`` at once, from where the last run stopped.
@@ -91,8 +93,11 @@ class SnapshotsInCompute:
         store = self.records.store
         for stretch in ring(store.list_snapshots_by_id, start, batch):
             entries = [each for each in stretch.records if isinstance(each, Stored)]
-            of = sorted({each.record.workspace_id for each in entries})
-            self._existing = {id_of(each) for each in store.get_many(of)} if of else set()
+            of = {each.record.workspace_id for each in entries}
+            self._existing = {id_of(each) for each in store.get_many(sorted(of))} if of else set()
+            deleted = sorted(of - self._existing)
+            if deleted:
+                self._existing |= {id_of(each) for each in store.get_many_deleted(deleted)}
             yield from stretch.records
 
     # ---- what is recorded ----
@@ -133,8 +138,7 @@ class SnapshotsInCompute:
     def _abandon(self, snapshot_id: str) -> bool:
         """Begin to delete a snapshot whose workspace does not exist, unless a fork waits for it.
 
-        Returns whether it begins. No workspace comes back, and a fork's commit writes the
-        snapshot's record, too.
+        Returns whether it begins. A fork's commit writes the snapshot's record, too.
         """
         store, now = self.records.store, self.records.clock()
         stored = store.get_snapshot(snapshot_id)
@@ -142,7 +146,7 @@ class SnapshotsInCompute:
         if stored is None or change is None:
             return False
         of = stored.record
-        if store.get(of.workspace_id) is not None:
+        if self._may_come_back(of.workspace_id):
             return False
         if waiting_for(snapshot_id, owned_by(store, of.owner_id)):
             return False
@@ -153,6 +157,19 @@ class SnapshotsInCompute:
         self.records.send_later(change.job)
         self.report.done.setdefault("SnapshotAbandoned", []).append(snapshot_id)
         return True
+
+    def _may_come_back(self, workspace_id: str) -> bool:
+        """Say whether a workspace exists, or can be taken back.
+
+        It is looked for before its entry and after: it may be deleted between two reads, or taken
+        back, but not both.
+        """
+        store = self.records.store
+        return (
+            store.get(workspace_id) is not None
+            or store.get_deleted(workspace_id) is not None
+            or store.get(workspace_id) is not None
+        )
 
     def _lose(self, snapshot_id: str) -> None:
         """Record that a READY snapshot is gone, or has failed, if it is still recorded as READY."""

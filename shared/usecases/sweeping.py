@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from shared import logs
 from shared.domain.access import Actor
 from shared.domain.changes import Change
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
 from shared.domain.snapshots import Snapshot, SnapshotUpdated
 from shared.domain.workspace import OperationKind, Owner, Workspace
@@ -16,7 +17,7 @@ from shared.ports import Page, Stored, Unreadable
 from shared.usecases.records import Records
 
 PAGE = 100
-TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has two at most, and 300 s
+TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has 300 s for all of its sweeps
 # After each change. So a run of the clean-up begins at most 480 operations, of some three tasks
 # each. Their queue hands out five a second, so it is empty again when the next run begins.
 PAUSE_SECONDS = 0.25
@@ -65,13 +66,15 @@ class Sweep:
     """Changes all workspaces or snapshots that a query finds, one after the other.
 
     One that fails does not stop the rest. After each change there is a ``pause``.
-    ``actor`` is who asks for the changes, for the audit trail; None if nobody does.
+    ``actor`` is who asks for the changes, for the audit trail; None if nobody does. ``budget`` is
+    the time that it may take.
     """
 
     records: Records
     report: SweepReport
     pause: Pause = time.sleep
     actor: Actor | None = None
+    budget: timedelta = TIME_BUDGET
 
     def run(
         self,
@@ -106,6 +109,12 @@ class Sweep:
 
         self._run(query, change, "snapshot_id")
 
+    def run_deleted(
+        self, query: Callable[[str | None], Page[str]], purge: Callable[[str], bool]
+    ) -> None:
+        """Purge each deleted workspace of the query; ``purge`` says whether it did."""
+        self._run(query, lambda each: "purge" if purge(each) else None, "workspace_id")
+
     def _run(
         self,
         query: Callable[[str | None], Page[str]],
@@ -116,7 +125,7 @@ class Sweep:
         began = self.records.clock()
         report = self.report
         for each in _pages(query):
-            if self.records.clock() - began > TIME_BUDGET:
+            if self.records.clock() - began > self.budget:
                 report.unfinished = True
                 return
             report.looked_at += 1
@@ -162,7 +171,13 @@ def ring(
             after = upto
 
 
-def id_of(entry: Stored[Workspace] | Stored[Owner] | Stored[Snapshot] | Unreadable) -> str:
+def id_of(
+    entry: Stored[Workspace]
+    | Stored[Owner]
+    | Stored[Snapshot]
+    | Stored[DeletedWorkspace]
+    | Unreadable,
+) -> str:
     """Return the id of a record, which may not have been read."""
     return entry.id if isinstance(entry, Unreadable) else entry.record.id
 

@@ -19,7 +19,7 @@ locals {
     errors = "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")"
 
     # None of this goes away by itself.
-    needs_owner = "(jsonPayload.message=\"AccessRefused\" OR jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"SnapshotNotDeleted\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))"
+    needs_owner = "(jsonPayload.message=\"AccessRefused\" OR jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"LastCopyLost\" OR jsonPayload.message=\"SnapshotNotDeleted\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))"
 
     # A failure with a clean-up has two events, but one end. A START without capacity counts too.
     operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))"

@@ -14,6 +14,7 @@ from tests.fakes.machines import Durations
 from tests.fakes.world import World, place_of, shut_down_by_hand, suspended
 
 OWNER = "alice"
+KEEPS = "DELETE that keeps a copy"  # which waits for an upload
 # Compute's default quota of calls of one kind (source: its documentation, "API rate limits").
 CALLS_OF_A_KIND_PER_MINUTE = 1500
 
@@ -91,6 +92,11 @@ def _delete(world: World, workspace: Workspace | None) -> None:
     world.delete(OWNER, workspace.id)
 
 
+def _purge(world: World, workspace: Workspace | None) -> None:
+    assert workspace is not None
+    world.delete(OWNER, workspace.id, purge=True)
+
+
 def _create(world: World, _: Workspace | None) -> None:
     world.create(OWNER, "one")
 
@@ -105,8 +111,9 @@ OPERATIONS: Mapping[str, tuple[_Prepare, _Ask]] = MappingProxyType(
         "START, off": (shut_down_by_hand, _start),
         "START, gone": (_gone, _start),
         "START, rebuild": (World.ready, _rebuild),
-        "DELETE, running": (World.ready, _delete),
-        "DELETE, suspended": (suspended, _delete),
+        "DELETE, running": (World.ready, _purge),
+        "DELETE, suspended": (suspended, _purge),
+        KEEPS: (World.ready, _delete),
     }
 )
 

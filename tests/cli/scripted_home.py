@@ -88,7 +88,7 @@ class Home:
     @staticmethod
     def restoring(snapshot_id: str, phase: str = "await_stored") -> dict[str, Any]:
         """Return the operation that restores a snapshot."""
-        return {**operation("RESTORE", phase), "snapshot_id": snapshot_id}
+        return {**operation("RESTORE", phase), "id": NEW_ID, "snapshot_id": snapshot_id}
 
     def will_have(self, **fields: Any) -> dict[str, Any]:
         """Have the SNAPSHOT end with this snapshot, and return it."""

@@ -121,6 +121,26 @@ def snapshots(*listed: Any, next_at: str | None = None) -> dict[str, Any]:
     return {"snapshots": list(listed), "most": 5, "next_at": next_at}
 
 
+def deleted(name: str = "api", **fields: Any) -> dict[str, Any]:
+    """Return a deleted workspace as the API has it."""
+    return {
+        "id": str(uuid.uuid4()),
+        "name": name,
+        "owner_id": "470597583915671017846",
+        "owner_email": "alice@example.com",
+        "deleted_at": "2026-11-23T17:47:12.744823Z",
+        "deleted_by": "470597583915671017846",
+        "automatic": False,
+        "until": "2026-11-30T17:46:12.744823Z",
+        "machine_type": "e2-standard-8",
+        "image_tag": "latest",
+        "metadata": {"repo": "https://github.com/example/api", "branch": "main"},
+        "snapshots": 3,
+        "disk_gb": 50,
+        **fields,
+    }
+
+
 def problem(status: int, code: str, detail: str, **more: Any) -> Reply:
     """Return a problem+json."""
     body = {"status": status, "title": "No", "detail": detail, "code": code, **more}

@@ -30,7 +30,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(signed_in: Cli) -> 
     would = signed_in.succeed("create", "api", "--machine-type", "e2-standard-8", "--dry-run")
     assert would.out.splitlines() == [
         "api         would be made",
-        "steps       asking, making the machine, booting",
+        "steps       making the machine, booting",
         "loses       nothing",
         "then        1 of 5 workspaces, 1 of 5 running",
         "machine     e2-standard-8 (8 CPUs, 32 GB), runs then",

@@ -16,6 +16,7 @@ from tests.cli.scripted_hub import (
     Reply,
     ScriptedHub,
     Seen,
+    deleted,
     operation,
     problem,
     snapshot,
@@ -369,6 +370,42 @@ def test_a_workspace_that_is_restored_cannot_act(
         if put is ATTACK:
             assert_harmless(*run("show", ID))
             assert_harmless(*run(*restore))
+
+
+DELETED = {"deleted_workspaces": [deleted(id=ID)]}
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("path", [(), *leaves(DELETED)], ids=str)
+def test_a_deleted_workspace_cannot_act(hub: ScriptedHub, run: Run, path: tuple[Any, ...]) -> None:
+    """Neither in the list, nor once it is taken back."""
+    hub.sign_in = {**SIGN_IN, "features": ["undelete"]}
+    for put in (ATTACK, "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", *OTHERS):
+        listed = with_value(DELETED, path, put) if path else put
+        hub.answers = replies_by_path({"/deleted-workspaces": Reply(body=listed)})
+        assert_harmless(*run("deleted", "-o", "wide"))
+        if put is ATTACK:
+            assert_harmless(*run("undelete", "api"))
+            assert_harmless(*run("undelete", ID[:8]))
+    for put in (ATTACK, *OTHERS) if not path else ():
+        back = {**workspace(id=ID, status="SUSPENDED"), "name": put}
+        hub.answers = replies_by_path({f"/workspaces/{ID}/undelete": Reply(body=back)})
+        assert_harmless(*run("undelete", ID))
+    assert not [each.path for each in hub.seen if "owned" in each.path]
+
+
+@pytest.mark.usefixtures("as_program")
+def test_a_time_until_which_a_deletion_can_be_taken_back_cannot_act(
+    hub: ScriptedHub, run: Run
+) -> None:
+    """Nor does it hinder the deletion, whatever it is."""
+    for put in (ATTACK, "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", *OTHERS):
+        one = workspace(id=ID, operation=operation("DELETE"), undelete_until=put)
+        hub.workspaces = [one]
+        assert_harmless(*run("show", ID))
+        code, out, err = run("rm", ID, "-y", "--no-wait")
+        assert_harmless(code, out, err)
+        assert code == 0
 
 
 @pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_process import Cli, ended
-from tests.cli.scripted_home import Home, ago
+from tests.cli.scripted_home import NEW_ID, Home, ago
 from tests.cli.scripted_hub import SIGN_IN, Reply, Seen, operation, problem, snapshot, workspace
 from tests.cli.test_commands import assert_fits
+from workspace_cli import words
 
 ONE = "aaaaaaaa-2222-4333-8444-555555555555"
 QUESTION = "Restore the home of api? Type its name: "
@@ -22,10 +23,15 @@ def asked(home: Home) -> list[Seen]:
 
 
 def test_a_restore_is_followed_until_the_workspace_is_ready(at_hub: Cli, home: Home) -> None:
-    """Each phase is told in words, and at the end where what was there before is now."""
+    """Each phase is told in words, and at the end where what was there before is now.
+
+    What Compute refuses for a while, the Hub asks for again: that is one thing, done once.
+    """
     home.listed = [snapshot("before", id=ONE)]
-    phases = iter(("stop", "snapshot", "await_snapshot", "await_stored", "delete_instance"))
-    home.looks = 6
+    home.will_have(state="READY", automatic=True)
+    captures = ("await_snapshot", "snapshot", "await_stored")
+    phases = iter(("stop", *captures, "delete_instance", "insert"))
+    home.looks = 7
 
     def answers(seen: Seen) -> Reply | None:
         under_way = home.workspace["operation"]
@@ -38,18 +44,46 @@ def test_a_restore_is_followed_until_the_workspace_is_ready(at_hub: Cli, home: H
     done = at_hub.succeed("restore", "api", "before", "-y", "-o", "json")
 
     assert re.findall(r"^ ✓ ([a-z ]*[a-z]) +\d+\.\d s$", done.err, re.MULTILINE) == [
-        *("snapshot stored", "shut down", "asked for", "home captured"),
-        *("snapshot stored", "machine deleted"),
+        *("snapshot stored", "shut down", "home captured", "snapshot stored"),
+        *("machine deleted", "machine made"),
     ]
     assert re.search(r"^api is ready after \d+ s\. It goes to sleep", done.err, re.MULTILINE)
     assert done.err.endswith(
-        'Its home is what the snapshot "before" holds. A snapshot has what was in it before:\n'
-        "  workspace snapshots api\n"
+        'Its home is what the snapshot "before" holds.'
+        " What was in it before is the snapshot 11111111. To go back to that:\n"
+        f"  workspace restore api {NEW_ID}\n"
     )
     assert done.json == home.workspace
     [sent] = home.changes()
     assert sent.path == f"/workspaces/{home.workspace['id']}/restore"
     assert (sent.query, sent.body) == ({}, {"snapshot_id": ONE})
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [None, snapshot(id=NEW_ID, state="FAILED"), problem(403, "FORBIDDEN", "No.")],
+    ids=["an earlier one", "failed since", "not told"],
+)
+def test_a_restore_that_cannot_tell_what_was_kept_says_where_to_look(
+    at_hub: Cli, home: Home, kept: Any
+) -> None:
+    """None is taken of what an earlier one has. The home is restored, whatever is told of that."""
+    home.listed = [snapshot("before")]
+
+    def answers(seen: Seen) -> Reply | None:
+        is_over = seen.path == home.path and home.changes()
+        return kept if is_over and isinstance(kept, Reply) else home.answer(seen)
+
+    home.hub.answers = answers
+    if isinstance(kept, dict):
+        home.at_the_end = lambda: home.listed.insert(0, kept)
+
+    done = at_hub.succeed("restore", "api", "before", "-y")
+
+    assert done.err.endswith(
+        'Its home is what the snapshot "before" holds.'
+        " To see which snapshot has what was in it before:\n  workspace snapshots api\n"
+    )
 
 
 def test_a_script_need_not_wait_for_a_restore(at_hub: Cli, home: Home) -> None:
@@ -329,10 +363,12 @@ def test_a_workspace_that_is_restored_says_from_what(at_hub: Cli, home: Home) ->
 
     assert shown[:3] == [
         "api         restoring",
-        "next        asking, 3 min",
+        "next        making the machine, 3 min",
         "restores    the snapshot aaaaaaaa",
     ]
-    assert re.search(r"^api +restoring +asking, 3 min ", at_hub.succeed("ls").out, re.MULTILINE)
+    assert re.search(
+        r"^api +restoring +making the machine, 3 min ", at_hub.succeed("ls").out, re.MULTILINE
+    )
 
 
 # ---- on the local cloud --------------------------------------------------------------------------
@@ -351,6 +387,9 @@ def test_a_home_is_again_what_a_snapshot_holds(signed_in: Cli) -> None:
     planned = signed_in.succeed("restore", "api", "first", "--dry-run", "-o", "json").json
     assert_fits(planned, "DryRun")
     assert [each["what"] for each in planned["loses"]] == ["memory", "boot_disk"]
+    steps = words.steps(planned["steps"])
+    assert steps[:3] == ["shutting down", "capturing the home", "storing the snapshot"]
+    assert steps[3:] == ["deleting the machine", "making the machine", "booting"]
     assert files() == ["after", "file", "more"]
 
     done = signed_in.succeed("restore", "api", "first", "-y", "-o", "json")
@@ -362,6 +401,9 @@ def test_a_home_is_again_what_a_snapshot_holds(signed_in: Cli) -> None:
     assert taken == first
     assert (kept["automatic"], kept["name"], kept["state"]) == (True, None, "READY")
     assert kept["consistency"] == "clean"  # the machine was shut down
+    assert done.err.endswith(f"To go back to that:\n  workspace restore api {kept['id']}\n")
+    listed = signed_in.succeed("snapshots", "api").err
+    assert re.match(rf"{kept['id'][:8]} is the home as of \S+, kept by the Hub before a ", listed)
     assert re.search(
         r"  restore requested +ACCEPTED +first$",
         signed_in.succeed("events", "api").out,

@@ -256,7 +256,10 @@ def test_a_workspace_is_what_it_was_while_its_snapshot_is_taken(at_hub: Cli, hom
 
 
 def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home) -> None:
-    """Most have no name, so each has the beginning of its id; a failed one has its reason."""
+    """Most have no name, so each has the beginning of its id; a failed one has its reason.
+
+    One that the Hub took by itself says what it is.
+    """
     error = {"code": "SNAPSHOT_LOST", "message": "It was deleted in Compute Engine."}
     home.listed = [
         snapshot(state="UPLOADING", captured_at=ago(minutes=3), stored_bytes=None),
@@ -276,7 +279,13 @@ def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home
             *("failed", "4 days", "3.4 GB", "crash-consistent"),
         ],
     ]
-    assert done.err == (
+    kept, others = done.err.split("\n", 1)
+    assert re.fullmatch(
+        r'"before" is the home as of (\w{3} )?\d\d:\d\d, kept by the Hub before a restore or a'
+        r" deletion\.",
+        kept,
+    )
+    assert others == (
         f"{third} has failed: SNAPSHOT_LOST: It was deleted in Compute Engine.\n"
         "3 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
     )
@@ -651,7 +660,7 @@ def test_what_was_in_a_home_is_in_its_fork(signed_in: Cli) -> None:
     listed = signed_in.succeed("snapshots", "api", "-o", "json").json
     assert_fits(listed, "Snapshots")
     assert listed["snapshots"] == [taken.json]
-    lost = signed_in.succeed("rm", "api", "--dry-run").out
+    lost = signed_in.succeed("rm", "api", "--purge", "--dry-run").out
     assert re.search(r"^ +snapshots: ", lost, re.MULTILINE), lost
 
     gone = signed_in.succeed("snapshots", "api", "--delete", "first", "-y", "-o", "json").json

@@ -19,6 +19,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from shared.adapters import grpc_service
 from shared.adapters.firestore_records import event_record
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
@@ -52,7 +53,7 @@ from shared.ports import (
     WorkspaceStore,
 )
 from tests.contract.servers import assert_told_in_time, hurry, losing_answers, unanswering
-from tests.fakes.records import a_snapshot, a_workspace, an_operation
+from tests.fakes.records import a_deleted_workspace, a_snapshot, a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.firestore_servers import client_of
 
@@ -128,6 +129,7 @@ FULL = Workspace(
         ),
         copied_at=NOW - timedelta(minutes=1),
         home_detached=True,
+        purge=True,
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),
@@ -183,6 +185,16 @@ FULL_SNAPSHOT = Snapshot(
     deleting_since=NOW - timedelta(minutes=30),
     kept_until=NOW + timedelta(minutes=3),
     of_generation=7,
+)
+FULL_ENTRY = DeletedWorkspace(
+    id=FULL.id,
+    owner_id=FULL.owner_id,
+    workspace=FULL,
+    snapshot_id=FULL_SNAPSHOT.id,
+    deleted_at=NOW,
+    deleted_by="cleanup",
+    automatic=True,
+    until=NOW + timedelta(days=7),
 )
 ODD_OWNERS = (
     *(
@@ -271,11 +283,15 @@ def assert_same(found: object, expected: object) -> None:
         assert found == expected
 
 
-def make(store: WorkspaceStore, *records: Workspace | Snapshot) -> None:
-    """Create workspaces and snapshots in a store."""
+Made = Workspace | Snapshot | DeletedWorkspace
+
+
+def make(store: WorkspaceStore, *records: Made) -> None:
+    """Create workspaces, snapshots and entries of deleted workspaces in a store."""
     store.commit(
         workspaces=[(None, each) for each in records if isinstance(each, Workspace)],
         snapshots=[(None, each) for each in records if isinstance(each, Snapshot)],
+        deleted=[(None, each) for each in records if isinstance(each, DeletedWorkspace)],
     )
 
 
@@ -289,6 +305,13 @@ def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
 def read_snapshot(store: WorkspaceStore, snapshot_id: str) -> Stored[Snapshot]:
     """Return a snapshot that exists."""
     stored = store.get_snapshot(snapshot_id)
+    assert stored is not None
+    return stored
+
+
+def read_deleted(store: WorkspaceStore, workspace_id: str) -> Stored[DeletedWorkspace]:
+    """Return the entry of a deleted workspace, which exists."""
+    stored = store.get_deleted(workspace_id)
     assert stored is not None
     return stored
 
@@ -914,8 +937,8 @@ class Sweep:
     """
 
     ask: Callable[[WorkspaceStore, datetime, int, str | None], Page[str]]
-    due: Callable[[datetime], Workspace | Snapshot]
-    never: Callable[[datetime], Sequence[Workspace | Snapshot]]
+    due: Callable[[datetime], Made]
+    never: Callable[[datetime], Sequence[Made]]
 
 
 def to_sweep(at: datetime) -> Workspace:
@@ -943,6 +966,11 @@ SWEEPS = {
         lambda store, at, limit, token: store.list_due_snapshots(at, limit, token),
         lambda at: a_snapshot(attend_at=at),
         lambda at: [a_snapshot(asked_at=at), to_attend(at)],
+    ),
+    "deleted workspaces": Sweep(
+        lambda store, at, limit, token: store.list_deleted_until(at, limit, token),
+        lambda at: a_deleted_workspace(until=at),
+        lambda at: [a_deleted_workspace(deleted_at=at, until=NOW + INSTANT), to_sweep(at)],
     ),
 }
 OF_EACH = pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
@@ -1002,8 +1030,10 @@ def test_a_sweep_misses_nothing_when_earlier_ids_are_no_longer_due(
     for record in made[:2]:
         if isinstance(record, Workspace):
             store.commit(workspaces=[(read(store, record.id), None)])
-        else:
+        elif isinstance(record, Snapshot):
             store.commit(snapshots=[(read_snapshot(store, record.id), None)])
+        else:
+            store.commit(deleted=[(read_deleted(store, record.id), None)])
     second = sweep.ask(store, NOW, 2, first.next_token)
     assert [*first.records, *second.records] == [workspace.id for workspace in made]
 
@@ -1235,6 +1265,102 @@ def test_the_list_by_id_has_every_snapshot_in_the_order_of_ids(store: WorkspaceS
     assert records_of(store.list_snapshots_by_id(9, "").records) == made[1:]
 
 
+# Deleted workspaces
+
+
+@pytest.mark.parametrize("workspace_id", UNKNOWN_IDS)
+def test_a_workspace_that_was_never_deleted_has_no_entry(
+    store: WorkspaceStore, workspace_id: str
+) -> None:
+    """Any text may be looked up. A workspace is no entry, and an entry is no workspace."""
+    exists = a_workspace()
+    make(store, exists, FULL_ENTRY)
+    assert store.get_deleted(workspace_id) is None
+    assert store.get_deleted(exists.id) is None
+    assert store.get(FULL_ENTRY.id) is None
+    found = store.get_many_deleted([workspace_id, exists.id, FULL_ENTRY.id, FULL_ENTRY.id])
+    assert records_of(found) == [FULL_ENTRY]
+    assert list(store.get_many_deleted([])) == []
+
+
+@pytest.mark.parametrize("entry", [FULL_ENTRY, a_deleted_workspace()], ids=["full", "bare"])
+def test_every_field_of_a_deleted_workspace_comes_back(
+    store: WorkspaceStore, entry: DeletedWorkspace
+) -> None:
+    """Each has its type, alone and in lists, and so has each of the record in it."""
+    make(store, entry)
+    stored = read_deleted(store, entry.id)
+    assert_same(stored.record, entry)
+    assert store.list_deleted(entry.owner_id) == [stored]
+    assert store.get_many_deleted([entry.id]) == [stored]
+
+
+@pytest.mark.parametrize("to_be", [replace(FULL_ENTRY, deleted_by="me"), None])
+@pytest.mark.parametrize("meanwhile", [replace(FULL_ENTRY, deleted_by="them"), None])
+def test_a_stale_change_of_a_deleted_workspace_conflicts(
+    store: WorkspaceStore, to_be: DeletedWorkspace | None, meanwhile: DeletedWorkspace | None
+) -> None:
+    """Somebody may have taken it back or purged it in between. It is not deleted twice either."""
+    make(store, FULL_ENTRY)
+    with pytest.raises(ConflictError):
+        make(store, FULL_ENTRY)
+    stale = read_deleted(store, FULL_ENTRY.id)
+    store.commit(deleted=[(stale, meanwhile)])
+    with pytest.raises(ConflictError):
+        store.commit(deleted=[(stale, to_be)])
+    stored = store.get_deleted(FULL_ENTRY.id)
+    assert_same(stored and stored.record, meanwhile)
+
+
+@pytest.mark.parametrize("stale", ["workspace", "entry", "snapshot", "none"])
+def test_a_workspace_goes_and_its_entry_comes_in_one_commit(subject: Subject, stale: str) -> None:
+    """Or neither. In the same commit another entry goes, and a snapshot is written."""
+    store, another = subject.store, a_deleted_workspace()
+    make(store, FULL, FULL_SNAPSHOT, another)
+    workspace, snapshot = read(store, FULL.id), read_snapshot(store, FULL_SNAPSHOT.id)
+    to_purge = read_deleted(store, another.id)
+    if stale == "workspace":
+        store.commit(workspaces=[(workspace, replace(FULL, name="theirs"))])
+    elif stale == "entry":
+        store.commit(deleted=[(to_purge, replace(another, deleted_by="them"))])
+    elif stale == "snapshot":
+        store.commit(snapshots=[(snapshot, replace(FULL_SNAPSHOT, name="theirs"))])
+
+    def commit() -> None:
+        store.commit(
+            workspaces=[(workspace, None)],
+            snapshots=[(snapshot, replace(FULL_SNAPSHOT, step=9))],
+            deleted=[(None, FULL_ENTRY), (to_purge, None)],
+            events=[an_event("WorkspaceDeleted")],
+        )
+
+    if stale == "none":
+        commit()
+        assert (store.get(FULL.id), store.get_deleted(another.id)) == (None, None)
+        assert_same(read_deleted(store, FULL.id).record, FULL_ENTRY)
+        assert read_snapshot(store, FULL_SNAPSHOT.id).record.step == 9
+        assert len(subject.events()) == 1
+        return
+    with pytest.raises(ConflictError):
+        commit()
+    assert read(store, FULL.id).record.operation == FULL.operation
+    assert read_snapshot(store, FULL_SNAPSHOT.id).record.step == FULL_SNAPSHOT.step
+    assert read_deleted(store, another.id).record.workspace == another.workspace
+    assert (store.get_deleted(FULL.id), subject.events()) == (None, [])
+
+
+def test_an_owners_deleted_workspaces_are_listed_from_the_last_one_on(
+    store: WorkspaceStore,
+) -> None:
+    """All come at once. At the same time, ids decide. Nobody else's are among them."""
+    ages = [timedelta(0), INSTANT, INSTANT, *(timedelta(days=number) for number in range(1, 9))]
+    mine = [a_deleted_workspace(deleted_at=NOW - age) for age in ages]
+    make(store, *reversed(mine), a_deleted_workspace(owner_id="bob", deleted_at=NOW))
+    expected = sorted(mine, key=lambda each: (each.deleted_at, each.id), reverse=True)
+    assert records_of(store.list_deleted("alice")) == expected
+    assert list(store.list_deleted("nobody")) == []
+
+
 # Firestore only
 
 
@@ -1302,6 +1428,35 @@ def test_an_unreadable_snapshot_keeps_its_place_and_hides_no_other(
         assert unreadable.id == made[1].id
         assert unreadable.reason
     assert set(store.list_due_snapshots(NOW, 10, None).records) == {each.id for each in made}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"schema_version": 99}, {"workspace.schema_version": 99}, {"workspace": {}}, {"until": None}],
+)
+def test_an_unreadable_deleted_workspace_keeps_its_place_and_hides_no_other(
+    address: str, damage: dict[str, object]
+) -> None:
+    """It is counted in its owner's list, though it or the record in it is of a newer version."""
+    made = [a_deleted_workspace(deleted_at=NOW - timedelta(minutes=age)) for age in range(3)]
+    written = {
+        field: firestore.DELETE_FIELD if value is None else value for field, value in damage.items()
+    }
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, *made)
+        client.collection("deleted_workspaces").document(made[1].id).update(written)
+    listed = store.list_deleted("alice")
+    assert [each.id if isinstance(each, Unreadable) else each.record.id for each in listed] == [
+        entry.id for entry in made
+    ]
+    for entries in (listed, store.get_many_deleted([each.id for each in made])):
+        [unreadable] = [each for each in entries if isinstance(each, Unreadable)]
+        assert unreadable.id == made[1].id
+        assert unreadable.reason
+    if 99 in damage.values():
+        with pytest.raises(UnavailableError, match="newer version"):
+            store.get_deleted(made[1].id)
 
 
 def test_a_snapshot_of_a_newer_schema_is_not_read(address: str) -> None:
@@ -1428,6 +1583,10 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_due_snapshots": lambda store: store.list_due_snapshots(NOW, 10, None),
     "list_snapshots_by_id": lambda store: store.list_snapshots_by_id(10, None),
     "list_owners_by_id": lambda store: store.list_owners_by_id(10, None),
+    "get_deleted": lambda store: store.get_deleted(FULL.id),
+    "get_many_deleted": lambda store: store.get_many_deleted([FULL.id]),
+    "list_deleted": lambda store: store.list_deleted("alice"),
+    "list_deleted_until": lambda store: store.list_deleted_until(NOW, 10, None),
     "get_checkpoint": lambda store: store.get_checkpoint("fleet"),
     "set_checkpoint": lambda store: store.set_checkpoint("fleet", "here"),
 }

@@ -5,12 +5,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.instance import Disk, DiskSnapshot, Instance, InstanceState, SnapshotStatus
 from shared.domain.lifecycle import with_sweep
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
-from shared.domain.snapshots import Consistency, Snapshot, SnapshotState, snapshot_place
+from shared.domain.snapshots import (
+    Consistency,
+    Snapshot,
+    SnapshotState,
+    snapshot_place,
+    source_of,
+)
 from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
     Access,
@@ -209,3 +216,23 @@ def a_snapshot(workspace: Workspace | None = None, **changes: Any) -> Snapshot:
         stored_bytes=1_000_000_000,
     )
     return replace(snapshot, **changes)
+
+
+def a_deleted_workspace(workspace: Workspace | None = None, **changes: Any) -> DeletedWorkspace:
+    """Return a workspace that its owner has deleted, with ``changes``; its snapshots are no part.
+
+    Its last copy is that of ``a_snapshot``, unless the workspace has a ``home_source``.
+    """
+    of = workspace or a_workspace()
+    source = of.home_source or source_of(a_snapshot(of))
+    entry = DeletedWorkspace(
+        id=of.id,
+        owner_id=of.owner_id,
+        workspace=replace(of, operation=None, home_disk=None, home_source=source),
+        snapshot_id=source.snapshot_id,
+        deleted_at=NOW - timedelta(days=1),
+        deleted_by=of.owner_id,
+        automatic=False,
+        until=NOW + timedelta(days=6),
+    )
+    return replace(entry, **changes)

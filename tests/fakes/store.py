@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import (
     ConflictError,
     FieldProblem,
@@ -22,9 +23,10 @@ from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
 R = TypeVar("R")
-Record = TypeVar("Record", Workspace, Snapshot)
+Record = TypeVar("Record", Workspace, Snapshot, DeletedWorkspace)
 NEWER = "A newer version of the Hub wrote this workspace."
 NEWER_SNAPSHOT = "A newer version of the Hub wrote this snapshot."
+NEWER_DELETED = "A newer version of the Hub deleted this workspace."
 _DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -44,8 +46,8 @@ class MemoryWorkspaceStore(WorkspaceStore):
     A commit that is sure to succeed calls ``watch`` with each workspace as it was and will be.
 
     Attributes:
-        unreadable: the ids of workspaces and snapshots that a newer version of the Hub seems to
-            have written.
+        unreadable: the ids of workspaces, deleted or not, and of snapshots that a newer version of
+            the Hub seems to have written.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self._owned: dict[str, set[str]] = {}  # the ids of workspaces, by owner
         self._owners: dict[str, Stored[Owner]] = {}
         self._snapshots: dict[str, Stored[Snapshot]] = {}
+        self._deleted: dict[str, Stored[DeletedWorkspace]] = {}
         self._checkpoints: dict[str, str | None] = {}
 
     # ---- for tests ----
@@ -83,6 +86,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
             for snapshot in snapshots:
                 self._snapshots[snapshot.id] = Stored(snapshot, self._next_version())
 
+    def put_deleted(self, *entries: DeletedWorkspace) -> None:
+        """Set these entries of deleted workspaces, whether they existed before or not."""
+        with self._lock:
+            for entry in entries:
+                self._deleted[entry.id] = Stored(entry, self._next_version())
+
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
         """All workspaces by id; this read is not counted."""
@@ -102,6 +111,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
         """All snapshots by id; this read is not counted."""
         with self._lock:
             return {snapshot_id: stored.record for snapshot_id, stored in self._snapshots.items()}
+
+    @property
+    def deleted(self) -> Mapping[str, DeletedWorkspace]:
+        """All deleted workspaces by id; this read is not counted."""
+        with self._lock:
+            return {workspace_id: stored.record for workspace_id, stored in self._deleted.items()}
 
     # ---- the port ----
 
@@ -136,6 +151,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
         snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
+        deleted: Sequence[tuple[Stored[DeletedWorkspace] | None, DeletedWorkspace | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
@@ -146,6 +162,8 @@ class MemoryWorkspaceStore(WorkspaceStore):
             for stored_snapshot, snapshot in snapshots:
                 snapshot_id = _id_of(stored_snapshot, snapshot)
                 self._check_change(self._snapshots, stored_snapshot, snapshot_id)
+            for stored_entry, entry in deleted:
+                self._check_change(self._deleted, stored_entry, _id_of(stored_entry, entry))
             for read, owner in owners:
                 self._check(self._owners.get(owner.id), read.version, owner.id)
             for stored, workspace in workspaces:
@@ -163,6 +181,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
                     del self._snapshots[_id_of(stored_snapshot, snapshot)]
                 else:
                     self._snapshots[snapshot.id] = Stored(snapshot, self._next_version())
+            for stored_entry, entry in deleted:
+                if entry is None:
+                    del self._deleted[_id_of(stored_entry, entry)]
+                else:
+                    self._deleted[entry.id] = Stored(entry, self._next_version())
             self.events.extend(events)
 
     def list_owned(
@@ -247,6 +270,35 @@ class MemoryWorkspaceStore(WorkspaceStore):
     ) -> Page[Stored[Snapshot] | Unreadable]:
         """See the port."""
         return self._by_id(self._snapshots, limit, token, NEWER_SNAPSHOT)
+
+    def get_deleted(self, workspace_id: str) -> Stored[DeletedWorkspace] | None:
+        """See the port."""
+        with self._lock:
+            self.counts.reads += 1
+            if workspace_id in self.unreadable and workspace_id in self._deleted:
+                raise UnavailableError(NEWER_DELETED)
+            return self._deleted.get(workspace_id)
+
+    def get_many_deleted(
+        self, workspace_ids: Sequence[str]
+    ) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """See the port."""
+        with self._lock:
+            self.counts.batches += 1
+            ids = [each for each in dict.fromkeys(workspace_ids) if each in self._deleted]
+            return [self._entry(self._deleted, each, NEWER_DELETED) for each in ids]
+
+    def list_deleted(self, owner_id: str) -> Sequence[Stored[DeletedWorkspace] | Unreadable]:
+        """See the port."""
+        with self._lock:
+            self.counts.queries += 1
+            found = [each for each in self.deleted.values() if each.owner_id == owner_id]
+            found.sort(key=lambda each: (each.deleted_at, each.id), reverse=True)
+            return [self._entry(self._deleted, each.id, NEWER_DELETED) for each in found]
+
+    def list_deleted_until(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        return self._ids_until(self.deleted, "until", now, limit, token)
 
     # ---- internals ----
 

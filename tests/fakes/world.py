@@ -25,7 +25,7 @@ from shared.domain.reports import Report
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
-from shared.usecases import manage_snapshots, manage_workspaces
+from shared.usecases import deleted_workspaces, manage_snapshots, manage_workspaces
 from shared.usecases.advance_operation import advance_operation
 from shared.usecases.audit import AuditTrail
 from shared.usecases.clean_up import clean_up
@@ -141,10 +141,16 @@ class World:
         asked = manage_workspaces.KeepAwake(actor(owner), workspace_id, until)
         return manage_workspaces.keep_workspace_awake(self.records, self.policy, asked)
 
-    def delete(self, owner: str, workspace_id: str) -> Workspace:
-        """Ask that it be deleted."""
+    def delete(self, owner: str, workspace_id: str, *, purge: bool = False) -> Workspace:
+        """Ask that it be deleted, or that nothing of it be kept."""
         return manage_workspaces.delete_workspace(
-            self.records, self.policy, actor(owner), workspace_id
+            self.records, self.policy, actor(owner), workspace_id, purge=purge
+        )
+
+    def undelete(self, owner: str, workspace_id: str, name: str | None = None) -> Workspace:
+        """Take it back."""
+        return deleted_workspaces.undelete(
+            self.records, self.policy, actor(owner), workspace_id, name
         )
 
     def snapshot(

@@ -40,6 +40,7 @@ from tests.system.records import (
 MAX_WORKSPACES = 11  # of one user: the quota; each user begins with ten
 MAX_RUNNING = 10
 MAX_SNAPSHOTS = 3  # of one workspace
+MAX_DELETED = 3  # of one user, that can be taken back
 IDLE_SECONDS = 30
 WORKER_SECONDS = 8
 GRACE_SECONDS = 10  # for which what has no record is kept
@@ -65,6 +66,7 @@ CLOUD = LocalSettings(
         "HUB_SNAPSHOT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_RESTORE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_SNAPSHOTS_PER_WORKSPACE": str(MAX_SNAPSHOTS),
+        "HUB_DELETED_PER_OWNER": str(MAX_DELETED),
         "HUB_ATTEND_SECONDS": "12",
         "HUB_WORKER_TIMEOUT_SECONDS": str(WORKER_SECONDS),
         "HUB_ORPHAN_GRACE_SECONDS": str(GRACE_SECONDS),
@@ -114,6 +116,9 @@ _VERBS = {
     "restore": 3,
     "restore another's": 1,
     "delete during a restore": 1,
+    "purge": 1,
+    "undelete": 3,
+    "undelete another's": 1,
 }
 # What each run gets at least once, however slow the machine is: a verb, and the answer's status.
 WANTED = frozenset(
@@ -121,6 +126,7 @@ WANTED = frozenset(
         *(("snapshot", 202), ("snapshots", 200), ("delete snapshot", 202)),
         *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
         *(("restore", 202), ("restore another's", 404), ("restore as administrator", 404)),
+        *(("purge", 202), ("undelete", 200), ("undelete another's", 404)),
     }
 )
 # Requests during which a snapshot is asked for, most often in vain.
@@ -178,6 +184,7 @@ class Outcome:
         snapshots: the snapshots that are recorded, by id.
         stored: those in Compute that the Hub has made, by their names.
         waiting: by workspace, the id of the snapshot that its home is yet to be made from.
+        deleted: the entries of the deleted workspaces that can be taken back, by id.
         home_of: by workspace, the name of its home disk, and whether each old one is to go.
         ended: when that was read.
     """
@@ -197,6 +204,7 @@ class Outcome:
     snapshots: dict[str, dict[str, Any]]
     stored: list[dict[str, Any]]
     waiting: dict[str, str]
+    deleted: dict[str, dict[str, Any]]
     home_of: Homes
     ended: datetime
     seconds_to_quiet: float
@@ -271,6 +279,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         snapshots=records.snapshots(),
         stored=_stored(cloud),
         waiting=records.home_sources(),
+        deleted=records.deleted(),
         home_of=records.homes(),
         ended=datetime.now(UTC),
         seconds_to_quiet=seconds_to_quiet,
@@ -425,6 +434,7 @@ class _User:
         busy_with: the id of the workspace that a request is about at the moment; empty: of none.
         avoids: the id of the workspace about which no request may be sent; empty: any may.
         snapshots: by the id of each snapshot that the user has asked for, its workspace.
+        deleted: by the id of each workspace that the user has deleted, its machine's name.
         everybody: all users.
     """
 
@@ -437,6 +447,7 @@ class _User:
     busy_with: str = ""
     avoids: str = ""
     snapshots: dict[str, str] = field(default_factory=dict)
+    deleted: dict[str, str] = field(default_factory=dict)
     everybody: list[_User] = field(default_factory=list, repr=False)
     _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
     _names: dict[str, str] = field(default_factory=dict)  # a workspace's id → its name
@@ -493,6 +504,12 @@ class _User:
         if verb == "restore another's":
             self._restore_another_s(chance, turn)
             return
+        if verb == "undelete":
+            self._undelete(chance, turn)
+            return
+        if verb == "undelete another's":
+            self._undelete_another_s(chance, turn)
+            return
         if not self._known:
             return
         chosen = list(self._known)
@@ -536,11 +553,13 @@ class _User:
                 if mine:
                     which = mine[int(chance * 1000) % len(mine)]
                     self._ask(turn, verb, workspace_id, "DELETE", f"{path}/snapshots/{which}")
-            case "delete":
+            case "delete" | "purge":
                 # A user who is connected stays so until the machine is gone: after a DELETE that
                 # fails, the machine is still in use.
-                if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
-                    self._known.pop(workspace_id)
+                query = "?purge=true" if verb == "purge" else ""
+                asked = self._ask(turn, verb, workspace_id, "DELETE", f"{path}{query}")
+                if asked.status in {202, 404}:
+                    self.deleted[workspace_id] = self._known.pop(workspace_id)
                     self._free.append(self._names[workspace_id])
             case "look":
                 if self._ask(turn, verb, workspace_id, "GET", f"{path}/status").status == 404:
@@ -579,6 +598,33 @@ class _User:
             admin = {"Authorization": f"Bearer {self.cloud.token(ADMIN_EMAIL)}"}
             verb = "restore as administrator"
             self._ask(turn, verb, workspace_id, "POST", path, json=body, headers=admin)
+
+    def _undelete(self, chance: float, turn: int) -> None:
+        """Ask for a deleted workspace back, which may be there still, or gone, with a new name.
+
+        What was snapshotted of it can be restored then.
+        """
+        if not self.deleted:
+            return
+        which = list(self.deleted)[int(chance * len(self.deleted))]
+        name = f"u{turn}"
+        path = f"/workspaces/{which}/undelete"
+        if self._ask(turn, "undelete", which, "POST", path, json={"name": name}).status == 200:
+            self._known[which] = self.deleted.pop(which)
+            self._names[which] = name
+
+    def _undelete_another_s(self, chance: float, turn: int) -> None:
+        """Ask for another user's deleted workspace."""
+        theirs = [
+            workspace_id
+            for user in self.everybody
+            if user is not self
+            for workspace_id in list(user.deleted)
+        ]
+        if theirs:
+            which = theirs[int(chance * len(theirs))]
+            path = f"/workspaces/{which}/undelete"
+            self._ask(turn, "undelete another's", which, "POST", path, json={})
 
     def _fork(self, chance: float, turn: int) -> None:
         """Ask for a workspace from a snapshot of the user's, which may be gone or not be READY."""

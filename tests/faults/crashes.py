@@ -75,6 +75,7 @@ class Scenario:
         snapshot_first: a snapshot of its home is being taken when the request comes.
         restores: a snapshot of its home is stored, which the request is to restore.
         restore_first: its home is being restored when the request comes.
+        deleted_first: it was deleted before the request.
     """
 
     request: tuple[str, str, dict[str, Any] | None] | None
@@ -85,6 +86,7 @@ class Scenario:
     snapshot_first: bool = False
     restores: bool = False
     restore_first: bool = False
+    deleted_first: bool = False
 
 
 _IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -118,6 +120,8 @@ SCENARIOS = {
     ),
     "delete over a restore": Scenario(("DELETE", "", None), None, restore_first=True),
     "delete": Scenario(("DELETE", "", None), None),
+    "delete for good": Scenario(("DELETE", "?purge=true", None), None),
+    "undelete": Scenario(("POST", "/undelete", {}), "SUSPENDED", deleted_first=True),
     "delete over a snapshot": Scenario(("DELETE", "", None), None, snapshot_first=True),
 }
 
@@ -343,6 +347,9 @@ class CrashHarness:
         suspended = [run for run in prepared if run.definition.suspended_first]
         list(pool.map(lambda run: run.person.stop(run.workspace["id"]), suspended))
         _wait_for_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
+        deleted = [run for run in prepared if run.definition.deleted_first]
+        list(pool.map(lambda run: run.person.delete(run.workspace["id"]), deleted))
+        _wait_for_all(pool, deleted, lambda run: run.person.workspaces() == [])
         for run in prepared:
             workspace_id = run.workspace["id"]
             if run.definition.snapshot_first or run in with_snapshot:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.faults.chaos import (
     GRACE_SECONDS,
+    MAX_DELETED,
     MAX_RUNNING,
     MAX_SNAPSHOTS,
     MAX_WORKSPACES,
@@ -33,11 +34,14 @@ _REQUESTED = {
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
     "restore": "RestoreRequested",
+    "purge": "DeleteRequested",
+    "undelete": "WorkspaceUndeleted",
 }
 _NOT_THEIRS = {
     *("fork another's", "fork as administrator"),
-    *("restore another's", "restore as administrator"),
+    *("restore another's", "restore as administrator", "undelete another's"),
 }
+_DELETES = {"delete", "delete during a snapshot", "delete during a restore"}
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A status or a code. The result of an event that only notes something is a sentence.
 _RESULT_CODE = re.compile(r"[A-Z_]+")
@@ -68,6 +72,7 @@ def violations(outcome: Outcome) -> list[str]:
         *_unrecorded_snapshots(outcome),
         *_too_many_snapshots(outcome),
         *_homes_of_others(outcome),
+        *_wrong_entries(outcome),
     ]
 
 
@@ -121,7 +126,7 @@ def _unfinished_operations(trails: dict[str, list[Event]]) -> list[str]:
     unfinished = []
     for workspace_id, trail in trails.items():
         for index, event in enumerate(trail):
-            if event["who"] == "hub":
+            if event["who"] == "hub" or event["what"] == "WorkspaceUndeleted":
                 continue
             later = trail[index + 1 :]
             ended = any(
@@ -169,13 +174,15 @@ def _wrong_final_states(outcome: Outcome, trails: dict[str, list[Event]]) -> lis
         trail = trails[workspace_id]
         end = next(reversed(_results(trail)), None)
         last = end["result"] if end else "nothing"
+        since = trail[trail.index(end) :] if end else []
+        if any(event["what"] == "WorkspaceUndeleted" for event in since):
+            last = "SUSPENDED"
         now = current.get(workspace_id)
         said = (
             {"DELETED"}
             if now is None
             else {now["status"] if last in _STATUSES else (now["error"] or {}).get("code")}
         )
-        since = trail[trail.index(end) :] if end else []
         replaced = any(event["what"] == "SnapshotFailed" for event in since)
         if last not in said and not (now is not None and replaced and last not in _STATUSES):
             wrong.append(
@@ -221,8 +228,10 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"] == home]
         code = (ws["error"] or {}).get("code")
         ends = [event for event in _results(trails[ws["id"]]) if event["what"] != "SnapshotFailed"]
+        taken_back = ws["id"] in outcome.waiting  # its home is its last copy
         lacks_machine = ws["status"] == "SUSPENDED" and any(
-            end["result"] == "NO_CAPACITY" or end["what"] == "RestoreFailed" for end in ends[-1:]
+            taken_back or end["result"] == "NO_CAPACITY" or end["what"] == "RestoreFailed"
+            for end in ends[-1:]
         )
         if ws["status"] in _MACHINES and not (lacks_machine and not states):
             fits = len(states) == 1 and states[0] in _MACHINES[ws["status"]]
@@ -234,7 +243,7 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         if (
             not fits
             or len(homes) > 1
-            or (was_ready and not homes and ws["id"] not in may_lack_home)
+            or (was_ready and not homes and not taken_back and ws["id"] not in may_lack_home)
         ):
             wrong.append(
                 f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}"
@@ -273,12 +282,13 @@ def _replaced_homes(outcome: Outcome) -> list[str]:
     """No workspace was READY on one home and then on another, as nobody asked for an empty one.
 
     Moving a home to another zone copies it, so a moved workspace may have had two. Each RESTORE
-    makes another one.
+    makes another one, and so does the START of what was taken back.
     """
     restores = Counter(
         exchange.workspace_id
         for exchange in outcome.exchanges
-        if exchange.verb == "restore" and (exchange.status == 202 or _may_be_accepted(exchange))
+        if exchange.verb in {"restore", "undelete"}
+        and (exchange.status in {200, 202} or _may_be_accepted(exchange))
     )
     noted = [event for event in outcome.events if event["what"] == "HomeReplaced"]
     return [f"{event['workspace_id']}: {event['result']}" for event in noted] + [
@@ -351,6 +361,8 @@ def _periods_outside_delete(trail: list[Event]) -> list[tuple[datetime, datetime
         elif event["what"] == "DeleteRequested" and since is not None:
             periods.append((since, _time(event["at"])))
             since = None
+        elif event["what"] == "WorkspaceUndeleted":  # it has another name from now on
+            break
     if since is not None:
         periods.append((since, datetime.max.replace(tzinfo=UTC)))
     return periods
@@ -363,7 +375,8 @@ def _wrong_snapshots(outcome: Outcome) -> list[str]:
     workspace, stays only for a home that is yet to be made from it.
     """
     stored = {each["name"]: each for each in outcome.stored}
-    owners = {ws["id"]: ws["owner_id"] for ws in outcome.workspaces}
+    owners = {each["id"]: each["owner_id"] for each in outcome.workspaces}
+    owners |= {workspace_id: each["owner_id"] for workspace_id, each in outcome.deleted.items()}
     wrong = []
     for snapshot_id, each in outcome.snapshots.items():
         there, owner_id = stored.get(name_of_snapshot(each)), owners.get(each["workspace_id"])
@@ -387,7 +400,7 @@ def _is_whole(there: dict[str, Any], recorded: dict[str, Any]) -> bool:
     """Say whether a snapshot in Compute is READY, of the home, and labelled with its owner."""
     workspace_id = recorded["workspace_id"]
     return bool(
-        there["status"] == "READY"
+        there.get("status") == "READY"
         and re.search(f"/disks/home-{workspace_id}(-[0-9]+)?$", there["sourceDisk"])
         and there.get("labels", {}).get("workspace") == workspace_id
     )
@@ -405,7 +418,10 @@ def _unrecorded_snapshots(outcome: Outcome) -> list[str]:
 
 
 def _too_many_snapshots(outcome: Outcome) -> list[str]:
-    """No workspace has more snapshots than it may have, in no answer and not at the end."""
+    """No workspace has more snapshots than it may have, in no answer and not at the end.
+
+    A last copy is taken even if there are as many.
+    """
     answers = [
         (f"{exchange.workspace_id} at {exchange.ended}", exchange.answer["snapshots"])
         for exchange in outcome.exchanges
@@ -418,7 +434,28 @@ def _too_many_snapshots(outcome: Outcome) -> list[str]:
         f"{whose} has {count} snapshots"
         for whose, listed in [*answers, *by_workspace.items()]
         if (count := sum(each["state"] in {"READY", "UPLOADING"} for each in listed))
-        > MAX_SNAPSHOTS
+        > MAX_SNAPSHOTS + any(each.get("automatic") for each in listed)
+    ]
+
+
+def _wrong_entries(outcome: Outcome) -> list[str]:
+    """What was deleted has a READY last copy, is not there any more, and was asked to be deleted.
+
+    Nobody has more of it than may be kept.
+    """
+    stored = {each["name"]: each for each in outcome.stored}
+    there = {ws["id"] for ws in outcome.workspaces}
+    asked = {each.workspace_id for each in outcome.exchanges if each.verb in _DELETES}
+    wrong = []
+    for workspace_id, entry in outcome.deleted.items():
+        copy = outcome.snapshots.get(entry["snapshot_id"])
+        if copy is None or not _is_whole(stored.get(name_of_snapshot(copy), {}), copy):
+            wrong.append(f"{workspace_id} was deleted, and its last copy is {copy}")
+        if workspace_id in there or workspace_id not in asked:
+            wrong.append(f"{workspace_id} is among the deleted, but it was not deleted")
+    held = Counter(entry["owner_id"] for entry in outcome.deleted.values())
+    return wrong + [
+        f"{owner} has {count} deleted" for owner, count in held.items() if count > MAX_DELETED
     ]
 
 

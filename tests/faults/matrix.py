@@ -154,6 +154,14 @@ _SELECTED = (
     *product(("slow_upload", "slow_operation", "not_ready"), (RESTORE,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot"), (RESTORE,), (_ONCE,)),
     *product(("preempted", "vanished"), (RESTORE,), (_ONCE, _FOREVER)),
+    # What is in the home is kept first.
+    *product(("source_gone", "source_not_ready", "source_busy"), ("DELETE",), (_THRICE, _FOREVER)),
+    *product(
+        ("snapshot_quota_exceeded", "snapshot_location_forbidden", "capture_fails"),
+        ("DELETE",),
+        (_ONCE,),
+    ),
+    *product(("upload_fails+slow_upload", "slow_upload"), ("DELETE",), (_FOREVER,)),
     *product(("quota_exceeded", "policy_forbids", "slow_operation"), (FORK,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot", "vanished"), (FORK,), (_ONCE, _FOREVER)),
 )

@@ -38,6 +38,8 @@ class Histories:
             is over, its clean-up after a failure included.
         max_workspaces: the most workspaces that one person may have.
         max_running: the most of them that may run.
+        undelete_for: how long what was deleted must be kept; none of it if 0.
+        max_deleted: of how many deleted workspaces of one person.
     """
 
     requests: History
@@ -50,6 +52,8 @@ class Histories:
     longest_operation: timedelta
     max_workspaces: int
     max_running: int
+    undelete_for: timedelta = timedelta(0)
+    max_deleted: int = 0
 
     def violations(self) -> list[str]:
         """Return a sentence for each rule that is broken."""
@@ -200,6 +204,10 @@ class Histories:
             if not _HOME.match(call["disk"]) or not before:
                 continue
             asked = any(_time(each["began"]) <= at for each in deletes[name])
+            taken_back = [since for since in self._undeletes()[name] if since <= at]
+            asked = asked and not any(
+                all(_time(each["began"]) < since for each in deletes[name]) for since in taken_back
+            )
             restored = any(_time(each["began"]) <= at for each in restores[name])
             if not asked and (call["disk"] == before[-1] or not restored):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
@@ -251,7 +259,7 @@ class Histories:
         from its first ``ready`` report on, and one from a snapshot from its request on.
         """
         forever = datetime.max.replace(tzinfo=UTC)
-        deletes = self._accepted(("DELETE", ""))
+        given_up = self._given_up()
         emptied = {
             name: [each for each in starts if (each["asked"] or {}).get("empty_home")]
             for name, starts in self._accepted(("POST", "/start")).items()
@@ -262,10 +270,41 @@ class Histories:
                 continue
             name = _workspace_id(str(each["answer"]))
             source = ((each["asked"] or {}).get("from") or {}).get("snapshot_id", "")
-            ends = [_time(end["began"]) for end in [*deletes[name], *emptied.get(name, ())]]
+            ends = [*given_up[name], *(_time(end["began"]) for end in emptied.get(name, ()))]
             since = _time(each["ended"]) if source else self._first_ready(name)
             needed[name] = (since, min([forever, *ends]), source[-12:])
         return needed
+
+    def _given_up(self) -> dict[str, list[datetime]]:
+        """Return by workspace from when on its content need not be kept, as it was deleted.
+
+        It is kept for a time after the request, unless that purges, or the person has deleted too
+        many others since. If it was taken back, it was not given up.
+        """
+        taken_back = self._undeletes()
+        by_person: dict[str, list[datetime]] = defaultdict(list)
+        deletes = self._accepted(("DELETE", ""))
+        for each in itertools.chain(*deletes.values()):
+            by_person[each["who"]].append(_time(each["began"]))
+        found: dict[str, list[datetime]] = defaultdict(list)
+        for name, asked in deletes.items():
+            for each in asked:
+                since = _time(each["began"])
+                later = sorted(at for at in by_person[each["who"]] if at > since)
+                if "purge=true" in each["path"] or not self.undelete_for:
+                    found[name].append(since)
+                elif not any(at > since for at in taken_back[name]):
+                    found[name] += [since + self.undelete_for, *later[self.max_deleted - 1 :][:1]]
+        return found
+
+    def _undeletes(self) -> dict[str, list[datetime]]:
+        """Return by workspace when it was taken back, or may have been."""
+        found: dict[str, list[datetime]] = defaultdict(list)
+        for each in self.requests:
+            asked = _matches(each, "POST", f"/workspaces/{_WORKSPACE.pattern}/undelete$")
+            if asked and (each["status"] == 200 or _may_be_accepted(each)):
+                found[_workspace_id(each["path"])].append(_time(each["began"]))
+        return found
 
     def _homes(self) -> dict[str, list[tuple[datetime, str]]]:
         """Return by workspace when it was ready on which home disk, the first one first.
@@ -316,7 +355,7 @@ class Histories:
         states = self._last_states()
         deletes = self._accepted(("DELETE", ""))
         wishes = self._accepted(("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"))
-        snapshots = self._accepted(("POST", "/snapshots"))
+        snapshots, undeletes = self._accepted(("POST", "/snapshots")), self._undeletes()
         last = {
             _workspace_id(each["path"]): each
             for each in self.requests
@@ -330,12 +369,14 @@ class Histories:
             answer = told.get("answer") or {}
             status, error = answer.get("status"), answer.get("error") or {}
             told_why = bool(error) or len(snapshots[name]) > 1
+            asked_at = [_time(each["began"]) for each in deletes[name]]
+            back = any(at > max(asked_at, default=at) for at in undeletes[name])
             wish = [
                 each["path"].rsplit("/", 1)[-1] for each in wishes[name] if each["status"] == 202
             ][-1:]
             if told["status"] == 404:
                 fits = state == "GONE" and bool(deletes[name])
-            elif any(each["status"] == 202 for each in deletes[name]):
+            elif not back and any(each["status"] == 202 for each in deletes[name]):
                 fits = error.get("operation_kind") == "DELETE"
             elif status == "READY":
                 fits = state == "RUNNING" and (wish != ["stop"] or told_why)
@@ -343,7 +384,7 @@ class Histories:
                 fits = (
                     status in {"SUSPENDED", "ERROR"}
                     and state not in _NEEDS_CPU
-                    and (state != "GONE" or told_why)
+                    and (state != "GONE" or told_why or back)
                 )
             if not fits:
                 asked = f"asked to {wish[0]}" if wish else "made"

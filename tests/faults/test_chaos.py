@@ -51,6 +51,8 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
             longest_operation=timedelta(seconds=chaos.OPERATION_SECONDS),
             max_workspaces=chaos.MAX_WORKSPACES,
             max_running=chaos.MAX_RUNNING,
+            undelete_for=timedelta(days=7),
+            max_deleted=chaos.MAX_DELETED,
         )
         print(outcome.summary())  # noqa: T201
         yield Ran(outcome, histories, leaks(cloud), not_json(cloud))

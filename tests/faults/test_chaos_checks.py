@@ -13,6 +13,7 @@ import pytest
 from tests.faults import invariants
 from tests.faults.chaos import (
     GRACE_SECONDS,
+    MAX_DELETED,
     MAX_RUNNING,
     MAX_SNAPSHOTS,
     MAX_WORKSPACES,
@@ -26,6 +27,7 @@ from tests.faults.observer import Histories
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 FORK = "00000000-0000-4000-8000-000000000003"
 KEPT = "00000000-0000-4000-8000-000000000004"  # a snapshot
+SECOND_COPY = "00000000-0000-4000-8000-000000000005"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Break = Callable[[Any], object]
 
@@ -522,6 +524,75 @@ def test_the_observer_finds_what_goes_wrong_with_a_restored_home(
     assert any(complaint in each for each in histories.violations()), histories.violations()
 
 
+def keep_second(histories: Histories, *, purge: bool = False, stored: bool = True) -> Histories:
+    """Let the second workspace, deleted at 30 s, be one that can be taken back."""
+    taken = [snapshot(32.5 + n / 10, SECOND, status) for n, status in enumerate(_STORED)]
+    histories.contents[2:2] = taken if stored else []
+    if purge:
+        histories.requests[2]["path"] += "?purge=true"
+    return replace(histories, undelete_for=timedelta(days=7), max_deleted=2)
+
+
+def test_what_was_deleted_is_kept_until_it_is_purged(histories: Histories) -> None:
+    """Its last copy was READY before its disk went. What is purged needs none."""
+    purged = keep_second(copy.deepcopy(histories), purge=True, stored=False)
+    assert keep_second(histories).violations() == []
+    assert purged.violations() == []
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_last_copy_goes_when_its_owner_has_deleted_too_many_others(
+    histories: Histories, others: int
+) -> None:
+    """Not before."""
+    kept = keep_second(histories)
+    for number in range(others):
+        path = f"/workspaces/{FIRST[:-1]}{number + 5}"
+        kept.requests.append(request(40 + number, "DELETE", path, 202))
+    kept.contents.append(snapshot(50, SECOND, "DELETING"))
+    assert len(kept.homes_without_a_copy()) == (0 if others == 2 else 1)
+
+
+def take_back_second(histories: Histories) -> None:
+    """Take the second workspace back, start it, and then delete its home without a request."""
+    told = {"id": SECOND, "status": "SUSPENDED", "error": None, "operation": None}
+    histories.requests[4:] = [
+        request(60, "POST", f"/workspaces/{SECOND}/undelete", 200, told),
+        request(90, "GET", f"/workspaces/{SECOND}/status", 200, told),
+    ]
+
+
+def test_a_workspace_that_was_taken_back_may_have_no_machine(histories: Histories) -> None:
+    """Its last answer says so; its home is its last copy."""
+    kept = keep_second(histories)
+    take_back_second(kept)
+    assert kept.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("breaks", "complaint"),
+    [
+        (lambda kept: kept.contents.remove(kept.contents[4]), f"{SECOND}'s home was nowhere at"),
+        (
+            lambda kept: kept.contents.append(snapshot(70, SECOND, "GONE")),
+            f"{SECOND}'s home was nowhere at {at(70)}",
+        ),
+        (
+            lambda kept: kept.calls.append(call(70, "disks.delete", SECOND)),
+            f"{SECOND}'s home was deleted at {NOON + timedelta(seconds=70)}",
+        ),
+    ],
+)
+def test_the_observer_finds_what_goes_wrong_with_a_deleted_home(
+    histories: Histories, breaks: Break, complaint: str
+) -> None:
+    """The disk goes before its copy is READY, the copy goes, or the home that was taken back."""
+    kept = keep_second(histories)
+    take_back_second(kept)
+    breaks(kept)
+    assert any(complaint in each for each in kept.violations()), kept.violations()
+
+
 def fork_first(histories: Histories, *, ready: bool) -> None:
     """Make a workspace from a snapshot of the first one, which is stored by then."""
     taken = [snapshot(41 + n, FIRST, status) for n, status in enumerate(_STORED)]
@@ -661,6 +732,7 @@ def clean_outcome() -> Outcome:
         snapshots={KEPT: recorded(KEPT)},
         stored=[stored(KEPT)],
         waiting={},
+        deleted={},
         home_of={FIRST: (f"home-{FIRST}", {})},
         ended=NOON + timedelta(minutes=1),
         seconds_to_quiet=1,
@@ -753,6 +825,27 @@ def keep_for_a_fork(run: Outcome) -> None:
     run.waiting[FORK] = KEPT
 
 
+def entry(snapshot_id: str) -> dict[str, Any]:
+    """Return the entry of a deleted workspace of Anna's."""
+    return {"owner_id": "anna", "snapshot_id": snapshot_id}
+
+
+def delete_second(run: Outcome) -> dict[str, dict[str, Any]]:
+    """Let the second workspace be among the deleted; return the recorded snapshots."""
+    run.deleted[SECOND] = entry(SECOND_COPY)
+    run.snapshots[SECOND_COPY] = {**recorded(SECOND_COPY), "workspace_id": SECOND}
+    there = stored(SECOND_COPY)
+    run.stored.append(
+        {
+            **there,
+            "name": f"home-snapshot-{SECOND}-{SECOND_COPY[-12:]}",
+            "sourceDisk": f"zones/a/disks/home-{SECOND}-2",
+            "labels": {"workspace": SECOND},
+        }
+    )
+    return run.snapshots
+
+
 def keep_old_home(run: Outcome, *, goes: bool) -> None:
     """Have a disk that was the first home before, recorded, and say whether it is to go."""
     run.disks.append(disk(f"home-{FIRST}-1", FIRST))
@@ -791,6 +884,7 @@ def replace_error(run: Outcome) -> None:
         replace_error,
         restore_home,
         fail_restore,
+        delete_second,
         lambda run: keep_old_home(run, goes=False),
         lambda run: run.snapshots[KEPT].update(
             state="FAILED", error={"code": "SNAPSHOT_FAILED", "message": "It could not be stored."}
@@ -881,6 +975,16 @@ def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
         (lambda run: ask_for_another_s(run, "restore as administrator", 202), "was answered 202"),
         (lambda run: run.disks.append(disk(f"home-{FIRST}-2", FIRST)), "-2 is left over"),
         (lambda run: keep_old_home(run, goes=True), f"home-{FIRST}-1 is left over"),
+        (lambda run: delete_second(run).pop(SECOND_COPY), f"{SECOND} was deleted, and its last"),
+        (
+            lambda run: delete_second(run)[SECOND_COPY].update(state="FAILED"),
+            f"snapshot {SECOND_COPY}",
+        ),
+        (lambda run: run.deleted.update({FIRST: entry(KEPT)}), f"{FIRST} is among the deleted"),
+        (
+            lambda run: run.deleted.update({f"{n}": entry(KEPT) for n in range(MAX_DELETED + 1)}),
+            f"anna has {MAX_DELETED + 1} deleted",
+        ),
         (lambda run: fork_from(run, FORK), f"home-{FIRST} is made from another's home"),
     ],
 )

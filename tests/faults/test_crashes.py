@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 NOT_IN_SCENARIOS = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "get_workspace", "list_events", "list_snapshots"),
+    "list_deleted_workspaces",
     "delete_snapshot",  # tests/unit/usecases/test_crash_points.py has it
     *("describe_api", "describe_me", "describe_sign_in", "show_page"),
 }

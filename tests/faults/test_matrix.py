@@ -54,6 +54,7 @@ UNAVAILABLE, TIMED_OUT, IN_USE, NOT_READY = (
     "DISK_IN_USE",
     "NOT_READY_IN_TIME",
 )
+NOT_MADE = "LAST_COPY_NOT_MADE"
 # The verbs that leave a workspace READY if nothing is known of its machine.
 KEEPS_STATUS = {"STOP": "READY", SNAPSHOT: "READY"}
 # How it ends otherwise, if the fault strikes once, three times, forever. "" stands for USUAL.
@@ -78,7 +79,7 @@ OTHERWISE = {
     ("not_ready", "STOP"): ("", "", f"READY STOP{TIMED_OUT}"),
     ("not_ready", "START"): ("", "", f"ERROR START{TIMED_OUT}"),
     ("not_ready", "DELETE"): ("", "", f"ERROR DELETE{TIMED_OUT}"),
-    ("in_use", "DELETE"): ("", "", f"ERROR {IN_USE}"),
+    ("in_use", "DELETE"): ("", "", f"ERROR {IN_USE}, snapshot READY"),
     ("account_unknown", "CREATE"): ("", "", f"ERROR CREATE{TIMED_OUT}"),
     ("ip_space_exhausted", "CREATE"): ("", "", f"ERROR CREATE{TIMED_OUT}"),
     ("never_ready", "CREATE"): (f"ERROR {NOT_READY}",) * 3,
@@ -133,6 +134,17 @@ OTHERWISE = {
         "SUSPENDED SNAPSHOT_FAILED, snapshot FAILED SNAPSHOT_FAILED",
     )
     * 3,
+    # Nothing is deleted without a last copy.
+    **{
+        (fault, "DELETE"): ("", "", f"ERROR {NOT_MADE}")
+        for fault in ("source_gone", "source_not_ready", "source_busy")
+    },
+    **{
+        (fault, "DELETE"): (f"ERROR {NOT_MADE}",) * 3
+        for fault in ("snapshot_quota_exceeded", "snapshot_location_forbidden", "capture_fails")
+    },
+    ("upload_fails+slow_upload", "DELETE"): (f"ERROR {NOT_MADE}, snapshot FAILED SNAPSHOT_FAILED",)
+    * 3,
     # After it: there is no machine, and the old home is the home again.
     ("stock_out", RESTORE): ("", *(f"SUSPENDED {NO_CAPACITY}, snapshot READY",) * 2),
     ("quota_exceeded", RESTORE): (f"SUSPENDED {QUOTA}, snapshot READY",) * 3,
@@ -151,6 +163,7 @@ OR_ELSE = {
     ("vanished", SNAPSHOT): USUAL[SNAPSHOT],
     ("upload_fails+slow_upload", SNAPSHOT): "READY SNAPSHOT_FAILED",
     ("upload_fails+slow_upload", RESTORE): "SUSPENDED SNAPSHOT_FAILED",
+    ("upload_fails+slow_upload", "DELETE"): f"ERROR {NOT_MADE}",
 }
 # The message of each code: what happened, and what to do next.
 MESSAGES = {
@@ -171,6 +184,10 @@ MESSAGES = {
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
     f"START{TIMED_OUT}": r"within 20 minutes\. Start the workspace again, or delete it",
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
+    NOT_MADE: (
+        r"^The home was not deleted, because no last snapshot of it could be made\. .*"
+        r"Delete the workspace again, delete it with purge, which keeps no snapshot, or start it\.$"
+    ),
     f"RESTORE{TIMED_OUT}": (
         r"within 20 minutes\. The home is what it was\. Start the workspace, or restore it again"
     ),
@@ -198,6 +215,8 @@ MESSAGES = {
 }
 # Codes of operations that end only by their deadline.
 OF_DEADLINES = (UNAVAILABLE, TIMED_OUT, IN_USE, NOT_READY)
+# The faults without end that keep a DELETE from taking its last copy until its deadline.
+LASTING = {"source_gone", "source_not_ready", "source_busy"}
 
 
 @dataclass(frozen=True)
@@ -236,6 +255,8 @@ def homes_without_a_copy(cloud: RunningCloud) -> list[str]:
         longest_operation=nothing,
         max_workspaces=0,
         max_running=0,
+        undelete_for=timedelta(days=7),
+        max_deleted=10,
     )
     return histories.homes_without_a_copy()
 
@@ -252,7 +273,8 @@ def expected(case: Case) -> tuple[str, ...]:
 
 def only_by_deadline(case: Case) -> bool:
     """Say whether a case ends by its deadline only."""
-    return expected(case)[0].partition(",")[0].endswith(OF_DEADLINES)
+    ends = expected(case)[0].partition(",")[0]
+    return ends.endswith(OF_DEADLINES) or (ends.endswith(NOT_MADE) and case.fault in LASTING)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -271,9 +293,13 @@ def test_at_no_moment_was_a_home_nowhere(ran: Ran) -> None:
 
 
 def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_over(ran: Ran) -> None:
-    """A snapshot can be taken again, a START leads to READY, a DELETE leaves nothing in Compute."""
+    """A snapshot can be taken again, a START leads to READY, a purge leaves nothing in Compute.
+
+    What was deleted can be taken back.
+    """
     ran.cloud.clear_faults()
     people = matrix.people(ran.cloud)
+    take_back(ran, people)
     everything = [(person, workspace) for person in people for workspace in person.workspaces()]
     call_scheduled(ran.cloud, "reconcile_fleet")
     take_snapshots_again(everything)
@@ -286,11 +312,20 @@ def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_ove
     check_homes_of_forks(ran.cloud, everything)
     check_homes_of_restores(ran)
     for person, workspace in everything:
-        person.delete(workspace["id"])
+        person.delete(workspace["id"], purge=True)
     wait_until(lambda: listed(people) == [], "all are gone")
     for kind in ("instances", "disks"):
         assert in_compute(ran.cloud, kind, "") == []
     wait_until(lambda: snapshots_in_compute(ran.cloud) == [], "all snapshots are gone")
+
+
+def take_back(ran: Ran, people: list[ApiClient]) -> None:
+    """Take back what the cases have deleted: all that was READY, so it has a last copy."""
+    gone = {ran.played.ids[case] for case, end in ran.played.ends.items() if end.status == "GONE"}
+    deleted = [(person, entry["id"]) for person in people for entry in person.deleted()]
+    assert gone == {workspace_id for _, workspace_id in deleted} != set()
+    for person, workspace_id in deleted:
+        assert person.undelete(workspace_id)["status"] == "SUSPENDED"
 
 
 def take_snapshots_again(everything: list[tuple[ApiClient, dict[str, Any]]]) -> None:

@@ -102,7 +102,8 @@ class Restoring:
 
     def check_contents(self) -> None:
         """See that each content is on a disk, or in a snapshot of which Compute says READY."""
-        if self.id not in self.world.store.workspaces:
+        store = self.world.store
+        if self.id not in store.workspaces and self.id not in store.deleted:
             return
         machines = self.world.machines
         there = {machines.content_of(place) for place in machines.disks}
@@ -229,7 +230,8 @@ COMMANDS: tuple[type[Command], ...] = (StopInstance, CreateSnapshot, DeleteInsta
 _OF_SNAPSHOTS = {Mishap.CAPTURE_FAILS, Mishap.UPLOAD_FAILS}
 
 
-def _mishaps(command: type[Command]) -> Iterator[tuple[Mishap, FaultKind, int]]:
+def mishaps(command: type[Command]) -> Iterator[tuple[Mishap, FaultKind, int]]:
+    """Yield how calls of a command go wrong, with which fault, and how many of them."""
     for times in (1, 1000):
         for kind in FaultKind:
             yield Mishap.REFUSED, kind, times
@@ -255,7 +257,7 @@ def test_no_refusal_of_the_clean_up_loses_a_content(command: type[Command]) -> N
 def check_every_mishap(command: type[Command], begin: Callable[[], Restoring]) -> None:
     """See that a RESTORE ends well whatever happens to its next calls of this command."""
     wrong = []
-    for mishap, kind, times in _mishaps(command):
+    for mishap, kind, times in mishaps(command):
         there = begin()
         there.world.machines.script(command, mishap, kind, times=times)
         try:
@@ -345,7 +347,10 @@ def _delete_home(there: Restoring, ws: Workspace) -> None:
         there.gone_by_hand.add(LATER)
 
 
-def _on(act: Callable[[FakeMachines, Place], None]) -> Callable[[Restoring, Workspace], None]:
+def on_machine(
+    act: Callable[[FakeMachines, Place], None],
+) -> Callable[[Restoring, Workspace], None]:
+    """Return an act on the workspace's machine."""
     return lambda there, ws: act(there.world.machines, place_of(ws))
 
 
@@ -360,7 +365,7 @@ def _start(there: Restoring, ws: Workspace) -> None:
         there.world.machines.start_by_hand(place_of(ws))
 
 
-def _work(there: Restoring, ws: Workspace) -> None:
+def use(there: Restoring, ws: Workspace) -> None:
     """Start the machine, write something in the old home, and shut it down again."""
     machines, place = there.world.machines, place_of(ws)
     _start(there, ws)
@@ -371,7 +376,7 @@ def _work(there: Restoring, ws: Workspace) -> None:
     machines.next_event_at()  # what is due by now has happened
     if machine.state is not InstanceState.RUNNING:
         return
-    there.latest = "what was written during the RESTORE"
+    there.latest = "what was written meanwhile"
     machines.write(Place(ws.zone, ws.disk_name), there.latest)
     machines.stop_by_hand(place)
 
@@ -379,10 +384,10 @@ def _work(there: Restoring, ws: Workspace) -> None:
 # The look that precedes the deletion of the machine is over by then.
 _NOT_SEEN = {("machine started, used and stopped", Phase.DELETE_INSTANCE)}
 BY_HAND: dict[str, Callable[[Restoring, Workspace], None]] = {
-    "machine stopped": _on(FakeMachines.stop_by_hand),
+    "machine stopped": on_machine(FakeMachines.stop_by_hand),
     "machine started": _start,
-    "machine started, used and stopped": _work,
-    "machine deleted": _on(FakeMachines.delete_by_hand),
+    "machine started, used and stopped": use,
+    "machine deleted": on_machine(FakeMachines.delete_by_hand),
     "home detached": _on_home(FakeMachines.detach_disk_by_hand),
     "home deleted": _delete_home,
     "home moved": _move_home,

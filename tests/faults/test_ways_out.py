@@ -19,6 +19,7 @@ from unittest import mock
 import pytest
 
 from shared.domain import drift, steps
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.drift import MACHINE_NOT_READY, ObservedState, observed_state
 from shared.domain.errors import HubError
 from shared.domain.events import Event
@@ -73,6 +74,7 @@ from tests.faults.ways_out import (
     POLICY,
     check_way_out_by_delete,
     check_way_out_by_start,
+    check_way_out_by_undelete,
     record,
     release_homes,
 )
@@ -104,6 +106,8 @@ class State(NamedTuple):
     zones_tried: int
     home_bound: bool
     switched: bool
+    purges: bool
+    copied: bool
     source: str
     memory_is_ready: bool
     recorded: bool
@@ -178,6 +182,8 @@ def state_of(world: World, *, touched: bool = False) -> State:
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
         switched=operation is not None and operation.former_home is not None,
+        purges=operation is not None and operation.purge,
+        copied=deletes and operation is not None and operation.last_copy is not None,
         source=_source_of(world, ws),
         memory_is_ready=ws.memory_is_ready,
         recorded=ws.instance_id is not None,
@@ -293,7 +299,7 @@ _NEVER_CHANGE: frozenset[type] = frozenset(
         *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, StartedCall, Fault),
         *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, Snapshot),
         *(StartInstance, ResumeInstance, SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
-        *(CreateSnapshot, DeleteSnapshot, SnapshotStatus),
+        *(CreateSnapshot, DeleteSnapshot, SnapshotStatus, DeletedWorkspace),
     ]
 )
 _COPIERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
@@ -470,6 +476,8 @@ def _acts(
         if world.machines.peek_disk(_home(ws)) is not None:
             yield "restore", lambda w: _restore(w, ws)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
+    if not touched:
+        yield "purge", lambda w: w.delete(OWNER, ws.id, purge=True)
     if ws.operation is None:
         yield "look", _look
     else:
@@ -686,17 +694,18 @@ def _is_touched(after: World, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Walked:
-    """A state, a shortest path to it, and what fails on its two ways out."""
+    """A state, a shortest path to it, and what fails on its ways out."""
 
     state: State
     path: tuple[str, ...]
     delete: str | None
+    undelete: str | None
     start: str | None
 
 
 @pytest.fixture(scope="module")
 def walked() -> list[Walked]:
-    """Walk all states, and try both ways out of each without faults.
+    """Walk all states, and try the ways out of each without faults.
 
     Each delivery does one step, as one that dies after its commit, so that the walk stays at the
     states between the steps of a task too.
@@ -707,6 +716,7 @@ def walked() -> list[Walked]:
                 node.state,
                 node.path,
                 failure_of(check_way_out_by_delete, node.world),
+                failure_of(check_way_out_by_undelete, node.world),
                 failure_of(check_way_out_by_start, node.world),
             )
             for node in walk()
@@ -727,6 +737,11 @@ def failure_of(check: Callable[[World], None], world: World) -> str | None:
 def test_delete_is_a_way_out_of_every_state(walked: list[Walked]) -> None:
     """It is accepted at once, and leaves no record, machine or disk, and nothing at the owner."""
     assert [each for each in walked if each.delete] == []
+
+
+def test_what_was_deleted_in_any_state_can_be_taken_back(walked: list[Walked]) -> None:
+    """It leaves no machine or disk, and is there again with what was in its home, if it had one."""
+    assert [each for each in walked if each.undelete] == []
 
 
 def test_start_is_a_way_out_of_every_state(walked: list[Walked]) -> None:

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 from shared.domain.drift import has_drifted
 from shared.domain.errors import OperationUnderWayError
-from shared.domain.instance import GLOBAL, InstanceState, Place
+from shared.domain.instance import GLOBAL, InstanceState, Place, SnapshotStatus
 from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Limits, Policy
 from shared.domain.snapshots import SNAPSHOT_GONE
 from shared.domain.steps import HOME_DISK_GONE
-from shared.domain.workspace import OperationKind, Status, Workspace
+from shared.domain.steps.failing import LAST_COPY_NOT_MADE
+from shared.domain.workspace import HomeDisk, OperationKind, Status, Workspace
 from tests.fakes.world import World, place_of
 
 OWNER = "alice"
@@ -30,23 +31,79 @@ def record(world: World) -> Workspace | None:
 
 def check_way_out_by_delete(world: World) -> None:
     """A DELETE is accepted at once and leaves nothing; a running DELETE may fail once before."""
+    its_id = _delete(world, purge=True)
+    _check_nothing_runs(world)
+    assert its_id not in world.store.deleted, "it can be taken back"
+    snapshots = [each for each in world.store.snapshots.values() if each.workspace_id == its_id]
+    assert not snapshots, "the record of a snapshot stays"
+    assert not [each for each in world.machines.snapshots if its_id in each], "a snapshot is left"
+
+
+def check_way_out_by_undelete(world: World) -> None:
+    """A DELETE that keeps a last copy leaves that and no disk. It can be taken back, and started.
+
+    What was in the home is in it then. What has no home is forgotten. A DELETE that purges goes on.
+    A copy that somebody has deleted does not come back.
+    """
+    possible, ws = _possible_contents(world), record(world)
+    assert ws is not None
+    home = ws.home_disk or (ws.operation and ws.operation.former_home)
+    had_home = isinstance(home, HomeDisk) and any(
+        place.name == home.name for place in world.machines.disks
+    )
+    purges = ws.operation is not None and ws.operation.purge
+    its_id = _delete(world, purge=False)
+    _check_nothing_runs(world)
+    if its_id not in world.store.deleted:
+        assert purges or not had_home or not possible, "it cannot be taken back"
+        return
+    copy = world.store.snapshots[world.store.deleted[its_id].snapshot_id]
+    world.undelete(OWNER, its_id)
+    there = world.machines.peek_snapshot(copy.place.name)
+    if there is None:
+        return
+    assert there.status is SnapshotStatus.READY, "the last copy is not stored"
+    world.start(OWNER, its_id)
+    world.run()
+    now = record(world)
+    assert now is not None
+    assert _can_be_used(world, now), "it cannot be used when it is taken back"
+    content = world.machines.content_of(Place(now.zone, now.disk_name))
+    assert not possible or content in possible, "the home is another one"
+
+
+def _delete(world: World, *, purge: bool) -> str:
+    """Delete the one workspace, again if the DELETE that was under way fails; return its id.
+
+    If its home is in several zones, a person must keep one of them for a last copy.
+    """
     its_id = ""
-    for _ in range(2):
+    for _ in range(3):
         ws = record(world)
         assert ws is not None
         its_id = ws.id
         under_way = ws.operation is not None and ws.operation.kind is OperationKind.DELETE
-        world.delete(OWNER, ws.id)
+        world.delete(OWNER, ws.id, purge=purge)
         world.run()
-        if record(world) is None or not under_way:
+        now = record(world)
+        if now is None:
+            break
+        homes = [place for place in world.machines.disks if place.name == now.disk_name]
+        if now.error and now.error.code == LAST_COPY_NOT_MADE and len(homes) > 1:
+            for place in homes[1:]:
+                world.machines.delete_by_hand(Place(place.zone, now.instance_name))
+                world.machines.delete_disk_by_hand(place)
+        elif not under_way:
             break
     assert record(world) is None, "the record stays"
+    return its_id
+
+
+def _check_nothing_runs(world: World) -> None:
+    """See that no machine and no disk is left, and that the owner's record does not hold any."""
     assert not world.machines.instances, "a machine is left"
     assert not world.machines.disks, "a disk is left"
     assert not world.store.owners[OWNER].workspaces, "the owner's record holds it"
-    snapshots = [each for each in world.store.snapshots.values() if each.workspace_id == its_id]
-    assert not snapshots, "the record of a snapshot stays"
-    assert not [each for each in world.machines.snapshots if its_id in each], "a snapshot is left"
 
 
 def check_way_out_by_start(world: World) -> None:

@@ -148,6 +148,15 @@ class Functions:
         """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)
 
+    def deleted(self, query: str = "", **options: Any) -> TestResponse:
+        """List the deleted workspaces that can be taken back."""
+        return self.call("list_deleted_workspaces", f"/deleted-workspaces{query}", **options)
+
+    def undelete(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
+        """Take a deleted workspace back."""
+        path = f"/workspaces/{workspace_id}/undelete"
+        return self.call("undelete_workspace", path, body, **options)
+
     def snapshot(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
         """Take a snapshot."""
         path = f"/workspaces/{workspace_id}/snapshots"

@@ -43,8 +43,8 @@ WORKSPACE_FIELDS = {
         "last_device_id",
         "suspended_at",
     ),
-    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
-    *("outlook", "kept_awake_until", "generation", "metadata"),
+    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at"),
+    *("undelete_until", "renewal", "outlook", "kept_awake_until", "generation", "metadata"),
 }
 
 
@@ -71,6 +71,8 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "delete snapshot": hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
         "restore": hub.restore(workspace.id, str(uuid.uuid4())),
         "delete": hub.delete(workspace.id),
+        "deleted": hub.deleted(),
+        "undelete": hub.undelete(str(uuid.uuid4())),
         "me": hub.me(),
         "health": hub.call("describe_api", "/health"),
         "sign-in": hub.call("describe_sign_in", "/sign-in"),

@@ -106,6 +106,7 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "dry run of a restore": lambda hub, workspace_id: hub.restore(
         workspace_id, BOBS_SNAPSHOT.id, headers=HEADERS, query_string="dry_run=true"
     ),
+    "undelete": lambda hub, workspace_id: hub.undelete(workspace_id, headers=HEADERS),
     "ready": _reports("ready"),
     "heartbeat": _reports("heartbeat"),
     "failed": _reports("failed"),

@@ -49,6 +49,7 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
         "keep_awake",
         "snapshots",
         "restore",
+        "undelete",
     }
 
 

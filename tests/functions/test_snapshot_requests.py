@@ -366,13 +366,15 @@ def test_a_snapshot_that_a_workspace_needs_is_not_deleted(hub: Functions) -> Non
     assert later.status_code == 202
 
 
-def test_a_dry_run_of_a_deletion_says_that_the_snapshots_go(hub: Functions) -> None:
+def test_a_dry_run_of_a_deletion_for_good_says_that_the_snapshots_go(hub: Functions) -> None:
     """They are lost with the workspace; without any, nothing is said of them."""
     workspace = hub.world.ready()
-    before = hub.delete(workspace.id, query_string="dry_run=true").get_json()["loses"]
+    before = hub.delete(workspace.id, query_string="dry_run=true&purge=true").get_json()["loses"]
     taken(hub, workspace)
 
-    after = hub.delete(workspace.id, query_string="dry_run=true").get_json()["loses"]
+    after = hub.delete(workspace.id, query_string="dry_run=true&purge=true").get_json()["loses"]
+    kept = hub.delete(workspace.id, query_string="dry_run=true").get_json()["loses"]
 
     assert "snapshots" not in [each["what"] for each in before]
     assert [each["what"] for each in after][:2] == ["home", "snapshots"]
+    assert "snapshots" not in [each["what"] for each in kept]

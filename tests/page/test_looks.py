@@ -13,6 +13,7 @@ from playwright.sync_api import Page, Route, expect
 from localcloud.catalogue import ROOT
 from localcloud.running_cloud import RunningCloud
 from localcloud.settings import ADMIN_EMAIL
+from tests.page import test_deleted_view as deleted
 from tests.page.axe import violations
 from tests.page.conftest import OpenPage, client
 from tests.page.looks import LOOKS, Look
@@ -252,10 +253,37 @@ def from_a_snapshot(person: Person, _: dict[str, str]) -> None:
     person.page.unroute(LIST)
 
 
-def the_menu(person: Person, ids: dict[str, str]) -> None:
-    """Show who one is."""
+def what_was_deleted(person: Person, _: dict[str, str]) -> None:
+    """Show deleted workspaces."""
     person.page.unroute("**/workspaces")
     person.page.unroute(LIST)
+    old = deleted.made_up(48 * "x", automatic=True, until=deleted.NOW.isoformat())
+    deleted.has(person, deleted.made_up("web", snapshots=3), old)
+    person.open("#/deleted")
+    expect(deleted.item(person, "xxx")).to_be_visible()
+
+
+def one_taken_back(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that takes a workspace back, of which the name is another's by now."""
+    person.page.route("**/undelete", name_taken, times=1)
+    person.watch.expect_answer(409)
+    person.button("Undelete web").click()
+    person.button("Undelete", within=person.dialog).click()
+    person.dialog.get_by_label("New name").fill("web 2")
+    expect(person.dialog).to_contain_text("must be 1 to 48")
+
+
+def none_deleted(person: Person, _: dict[str, str]) -> None:
+    """Show that nothing can be taken back."""
+    person.page.keyboard.press("Escape")  # closes the dialog
+    expect(person.dialog).to_have_count(0)
+    deleted.has(person)
+    person.page.evaluate(deleted.LOOK)
+    expect(deleted.view(person)).to_contain_text("None.")
+
+
+def the_menu(person: Person, ids: dict[str, str]) -> None:
+    """Show who one is."""
     the_list(person, ids)
     person.page.keyboard.press("Escape")  # closes the dialog before
     expect(person.dialog).to_have_count(0)
@@ -290,6 +318,9 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "restore": a_restore,
     "from-snapshot": from_a_snapshot,
     "restoring": one_being_restored,
+    "deleted": what_was_deleted,
+    "undelete": one_taken_back,
+    "none-deleted": none_deleted,
     "menu": the_menu,
     "away": no_hub,  # the last: it is not ended
 }

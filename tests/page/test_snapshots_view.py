@@ -630,15 +630,6 @@ def test_a_snapshot_that_is_being_taken_changes_nothing_else(
     expect(item(alice, "unnamed")).to_have_count(1)
 
 
-def test_a_deletion_of_the_workspace_says_that_its_snapshots_go(alice: Person) -> None:
-    """Among what is lost are its snapshots, and how many."""
-    ready = alice.has_workspace("api")
-    take(alice, ready)
-    alice.open_workspace("api")
-    alice.button("Delete …", within=alice.panel("api")).last.click()
-    expect(alice.dialog).to_contain_text("The snapshots of the home")
-
-
 def test_an_administrator_takes_and_deletes_but_uses_none(alice: Person, admin: Person) -> None:
     """Content is its owner's: no button is there; whose it is is said before a deletion."""
     ready = alice.has_workspace("api")

@@ -61,6 +61,10 @@ class Records:
         """Delete a workspace's document without the Hub."""
         self._client.collection("workspaces").document(workspace_id).delete()
 
+    def write_deleted(self, workspace_id: str, **fields: Any) -> None:
+        """Write fields of a deleted workspace's entry without the Hub."""
+        self._client.collection("deleted_workspaces").document(workspace_id).update(fields)
+
     def expire_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
         """Move the deadline of a workspace's operation to now, and make it due for ``reconcile``.
 
@@ -105,6 +109,11 @@ class Records:
             for each in found
             if each.get("home_source")
         }
+
+    def deleted(self) -> dict[str, dict[str, Any]]:
+        """Return the entries of the deleted workspaces that can be taken back, by id."""
+        documents = self._client.collection("deleted_workspaces").stream()
+        return {document.id: document.to_dict() or {} for document in documents}
 
     def homes(self) -> dict[str, tuple[str, dict[str, bool]]]:
         """Return by workspace the name of its home disk, and whether each old home is to go.

@@ -16,7 +16,7 @@ from localcloud.processes.process_tree import can_hold_machines
 from localcloud.running_cloud import RunningCloud
 from localcloud.settings import ADMIN_EMAIL
 from tests.processes import eventually, is_gone
-from tests.system.records import call_scheduled
+from tests.system.records import call_scheduled, in_compute, snapshots_in_compute
 
 if not can_hold_machines():
     pytest.skip("machines that one can enter need Linux", allow_module_level=True)
@@ -187,6 +187,51 @@ def test_a_restore_brings_files_back_and_keeps_what_was_there(
     assert bob.ssh(his, "cat note").stdout == "his\n"
 
 
+def test_a_deleted_workspace_comes_back_with_its_files(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """It has its id, and its name if nobody has that by now. Deleted for good, nothing is left.
+
+    Another person can neither see it nor take it back, and keeps what is theirs.
+    """
+    alice, bob = person(), person()
+    workspace, his = ready(alice), ready(bob)
+    bob.ssh(his, "echo his >note")
+    seen = alice.ssh(workspace, "echo hers >note; mkdir -p deep/er; echo x >deep/er/file; pwd")
+    folder, path = Path(seen.stdout.strip()), f"/workspaces/{workspace['id']}"
+
+    assert alice.client.delete(workspace["id"])["undelete_until"] is not None
+    alice.client.wait_until_gone(workspace["id"])
+    assert alice.client.request("GET", path).status_code == 404
+    assert eventually(lambda: not folder.exists())
+    [entry] = alice.client.deleted()
+    assert (entry["id"], entry["name"]) == (workspace["id"], "api")
+    assert bob.client.deleted() == []
+    assert bob.client.request("POST", f"{path}/undelete", json={}).status_code == 404
+    other = alice.client.create("api")
+    assert alice.client.request("POST", f"{path}/undelete", json={}).status_code == 409
+
+    back = alice.client.undelete(workspace["id"], name="api-2")
+    assert (back["id"], back["name"], back["status"]) == (workspace["id"], "api-2", "SUSPENDED")
+    assert alice.client.deleted() == []
+    alice.client.start(workspace["id"])
+    back = entered(alice, workspace["id"])
+    assert alice.ssh(back, "cat note deep/er/file; ls").stdout == "hers\nx\ndeep\nnote\n"
+    assert bob.ssh(back, "true").returncode == 255
+    assert alice.ssh(entered(alice, other["id"]), "ls -A").stdout == ""
+
+    assert alice.client.delete(workspace["id"], purge=True)["undelete_until"] is None
+    alice.client.wait_until_gone(workspace["id"])
+    assert alice.client.deleted() == []
+    assert eventually(
+        lambda: (
+            not [each for each in snapshots_in_compute(cloud) if workspace["id"] in each["name"]]
+        )
+    )
+    assert in_compute(cloud, "disks", workspace["id"]) == []
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+
+
 def snapshot_of(person: Person, workspace: Workspace) -> str:
     """Take a snapshot of a workspace, wait until it is READY, and return its id."""
     operation = person.client.take_snapshot(workspace["id"])["operation"]
@@ -202,8 +247,13 @@ def snapshot_of(person: Person, workspace: Workspace) -> str:
 def restore(person: Person, workspace: Workspace, snapshot_id: str) -> Workspace:
     """Restore a home, and wait until its owner may enter the new machine."""
     person.client.restore(workspace["id"], snapshot_id)
+    return entered(person, workspace["id"])
+
+
+def entered(person: Person, workspace_id: str) -> Workspace:
+    """Wait until a workspace is READY and its owner may enter it."""
     return person.client.wait(
-        workspace["id"],
+        workspace_id,
         lambda ws: (
             ws["operation"] is None
             and ws["status"] == "READY"

@@ -41,6 +41,7 @@ NEEDED_STATE = {
     "create_snapshot": "READY",
     "delete_snapshot": "READY",
     "restore_workspace": "READY",
+    "undelete_workspace": "deleted",
     "delete_workspace": None,
 }
 
@@ -58,7 +59,7 @@ class Team:
             ApiClient(cloud.address, cloud.token(email))
             for email in (OWNER, ADMIN_EMAIL, NEW_PERSON, NEW_STRANGER)
         )
-        self._made = {name: self.owner.create(name) for name in ("kept", "gone")}
+        self._made = {name: self.owner.create(name) for name in ("kept", "gone", "purged")}
         self._spare: dict[tuple[str, str], Workspace] = {
             (function, column): self.owner.create(f"{function}-{column}")
             for function in NEEDED_STATE
@@ -76,6 +77,15 @@ class Team:
         for key, workspace in self._spare.items():
             if NEEDED_STATE[key[0]] == "READY":
                 self.owner.wait_until_settled(workspace["id"], "READY")
+        to_delete = [
+            workspace["id"]
+            for key, workspace in self._spare.items()
+            if NEEDED_STATE[key[0]] == "deleted"
+        ]
+        for workspace_id in (*to_delete, self.purged):  # with a home that can be kept
+            self.owner.wait_until_settled(workspace_id, "READY")
+            purge = "?purge=true" if workspace_id == self.purged else ""
+            self.owner.request("DELETE", f"/workspaces/{workspace_id}{purge}")
         self.owner.wait_until_settled(self.kept, "READY")
         self._snapshots = self._take_snapshots(
             self.kept,
@@ -87,7 +97,8 @@ class Team:
         )
         for workspace_id in to_suspend:
             self.owner.wait_until_settled(workspace_id, "SUSPENDED")
-        self.owner.wait_until_gone(self.gone)
+        for workspace_id in (self.gone, self.purged, *to_delete):
+            self.owner.wait_until_gone(workspace_id)
 
     def _take_snapshots(self, *workspace_ids: str) -> dict[str, str]:
         """Take a snapshot of each workspace, wait until all are READY, and return their ids."""
@@ -118,6 +129,11 @@ class Team:
     def gone(self) -> str:
         """The id of a workspace that has been deleted."""
         return str(self._made["gone"]["id"])
+
+    @property
+    def purged(self) -> str:
+        """The id of a workspace that has been deleted for good."""
+        return str(self._made["purged"]["id"])
 
     def token(self, column: str, function: Function) -> str | None:
         """Return the token of a column of the matrix; None for the column ``nobody``."""
@@ -155,6 +171,7 @@ class Team:
         known = {
             "workspace_id": workspace["id"],
             "gone_id": self.gone,
+            "purged_id": self.purged,
             "owner_id": workspace["owner_id"],
             "snapshot_id": self._snapshots.get(str(workspace["id"])),
             "other_snapshot_id": self._snapshots[self.kept],
@@ -288,13 +305,12 @@ def test_an_administrators_reads_are_in_the_trail(team: Team) -> None:
         for event in team.admin.every_event()
         if event["as_admin"] and not event["workspace_id"]
     ]
+    owners = {event["owner_id"] for event in whole} - {""}  # whose lists the matrix asks for
     assert sorted((event["what"], event["owner_id"]) for event in whole) == [
+        *(("DeletedListRequested", owner) for owner in sorted(owners)),
         ("EventsRequested", ""),
         ("ListRequested", ""),
-        *[
-            ("ListRequested", owner)
-            for owner in sorted({event["owner_id"] for event in whole} - {""})
-        ],
+        *(("ListRequested", owner) for owner in sorted(owners)),
     ]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -49,6 +50,43 @@ def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(
     call_scheduled(cloud, "cleanup")
 
     alice.wait_until_gone(workspace_id)
+
+
+def test_a_deleted_workspace_is_purged_when_its_time_is_over(
+    cloud: RunningCloud, alice: ApiClient
+) -> None:
+    """Until then it can be taken back, and deleted again. Then its snapshots go, too."""
+    workspace_id = alice.create("purged")["id"]
+    alice.wait_until_settled(workspace_id, "READY")
+    alice.delete(workspace_id)
+    alice.wait_until_gone(workspace_id)
+    call_scheduled(cloud, "cleanup")
+    assert [each["id"] for each in _deleted(alice)] == [workspace_id]
+    again = alice.request("POST", f"/workspaces/{workspace_id}/undelete", json={"name": "kept"})
+    assert (again.status_code, again.json()["status"]) == (200, "SUSPENDED")
+    alice.delete(workspace_id)
+    alice.wait_until_gone(workspace_id)
+    assert [each["name"] for each in _deleted(alice)] == ["kept"]
+    assert len(Records(cloud).snapshots(workspace_id)) == 1
+    Records(cloud).write_deleted(workspace_id, until=datetime.now(UTC))
+
+    call_scheduled(cloud, "cleanup")
+
+    assert _deleted(alice) == []
+    gone = alice.request("POST", f"/workspaces/{workspace_id}/undelete", json={})
+    assert gone.status_code == 404
+    deadline = time.monotonic() + 30
+    while Records(cloud).snapshots(workspace_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _deleted(person: ApiClient) -> list[dict[str, Any]]:
+    """Return a person's deleted workspaces."""
+    answer = person.request("GET", "/deleted-workspaces")
+    assert answer.status_code == 200
+    found: list[dict[str, Any]] = answer.json()["deleted_workspaces"]
+    return found
 
 
 @pytest.mark.xdist_group("fault_cloud")

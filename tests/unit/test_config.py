@@ -129,11 +129,12 @@ def test_emulators_are_used_elsewhere() -> None:
 
 
 def test_zero_switches_a_sweep_off() -> None:
-    """A value of 0 turns the idle stop, the deletion, or the renewal of machines off."""
+    """A value of 0 turns the idle stop, the deletion, its last copies, or the renewal off."""
     off = {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0", "HUB_MAX_MACHINE_AGE": "0"}
-    policy = read_settings(REQUIRED_SETTINGS | SERVED | off).policy
+    policy = read_settings(REQUIRED_SETTINGS | SERVED | off | {"HUB_UNDELETE_SECONDS": "0"}).policy
 
     assert (policy.idle_after, policy.retention, policy.max_machine_age) == (None, None, None)
+    assert policy.undelete_for is None
 
 
 def test_every_setting_arrives_where_it_is_used() -> None:
@@ -150,6 +151,8 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_RUNNING_PER_OWNER": "1",
             "HUB_SNAPSHOTS_PER_WORKSPACE": "0",
             "HUB_SNAPSHOT_PAUSE_SECONDS": "0",
+            "HUB_DELETED_PER_OWNER": "3",
+            "HUB_UNDELETE_SECONDS": "20",
             "HUB_IDLE_SECONDS": "1.5",
             "HUB_RETENTION_SECONDS": "10",
             "HUB_MAX_MACHINE_AGE": "86400",
@@ -182,6 +185,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     ]
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15, 16]
     assert (policy.snapshots_per_workspace, policy.snapshot_pause) == (0, timedelta(0))
+    assert (policy.undelete_for, policy.deleted_per_owner) == (timedelta(seconds=20), 3)
     assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
     assert (policy.attend_after, policy.worker_timeout) == (

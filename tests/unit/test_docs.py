@@ -44,6 +44,7 @@ def test_the_permission_matrix_has_every_function_and_route() -> None:
             row["function"],
             re.sub(r"\?.*| from .*", "", row["request"])
             .replace("{gone_id}", "{workspace_id}")
+            .replace("{purged_id}", "{workspace_id}")
             .replace("{other_snapshot_id}", "{snapshot_id}"),
         )
         for row in permissions()
@@ -114,7 +115,9 @@ def test_the_requests_shown_are_those_of_the_contract() -> None:
     shown = requests_shown()
     assert shown <= there
     assert {path for _, path in shown} - {"/sign-in"} == {
-        path for path in paths if path.startswith("/workspaces") and not path.endswith("/reports")
+        path
+        for path in paths
+        if path.startswith(("/workspaces", "/deleted-")) and not path.endswith("/reports")
     }
 
 

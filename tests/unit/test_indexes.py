@@ -45,6 +45,8 @@ QUERIES = {
     "list_snapshots": ("3b1f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",),
     "list_due_snapshots": (NOW, 10, None),
     "list_snapshots_by_id": (10, "an id"),
+    "list_deleted": ("alice",),
+    "list_deleted_until": (NOW, 10, None),
 }
 
 

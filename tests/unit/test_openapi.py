@@ -20,15 +20,17 @@ from werkzeug.test import EnvironBuilder
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
 from shared.config import Connect, ConnectKind
 from shared.domain import errors, events, lifecycle
-from shared.domain.access import Actor, MachineIdentity
+from shared.domain.access import Actor, MachineIdentity, authorize_undelete
 from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.course import Lost
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event, hub_events
 from shared.domain.forks import check_unused, restorable
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
+from shared.domain.owner_limits import take_back
 from shared.domain.policy import Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshot_room import KnownSnapshots
@@ -38,6 +40,8 @@ from shared.domain.workspace import (
     HomeDisk,
     Metadata,
     OperationKind,
+    OwnedWorkspace,
+    Owner,
     Problem,
     Status,
     StopReason,
@@ -45,6 +49,8 @@ from shared.domain.workspace import (
 )
 from shared.entry import problems
 from shared.entry.bodies import (
+    read_delete,
+    read_deleted_query,
     read_kept_awake,
     read_list_query,
     read_new_connection,
@@ -55,10 +61,12 @@ from shared.entry.bodies import (
     read_report,
     read_restore,
     read_stop,
+    read_undelete,
 )
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
 from shared.entry.representation import (
+    deleted_json,
     event_json,
     reached_json,
     snapshot_json,
@@ -66,6 +74,7 @@ from shared.entry.representation import (
     status_json,
     workspace_json,
 )
+from shared.usecases.deleted_workspaces import ListedDeleted
 from shared.usecases.manage_snapshots import SnapshotList
 from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 from tests.endpoints import ANYBODY, MACHINES, checks
@@ -259,6 +268,7 @@ HUB_ERRORS: list[HubError] = [
     errors.SnapshotNotFoundError(UUID),
     errors.SnapshotNotReadyError("Try again."),
     errors.SnapshotInUseError("A workspace is made from it."),
+    errors.LastCopyGoneError(UUID, NOW),
     errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
     errors.IdempotencyKeyReusedError("It was used."),
@@ -591,9 +601,14 @@ def delete_a_fork_s_source() -> None:
         ("SnapshotInUse", delete_a_fork_s_source),
         ("RestoreQuota", lambda: ask_for_a_restore("ready", POLICY.snapshots_per_workspace)),
         ("RestoreRefused", lambda: ask_for_a_restore("uploading")),
+        (
+            "UndeleteRefused",
+            lambda: take_back(holding("api-server"), undeleted_workspace(), POLICY),
+        ),
+        ("DeletedNotFound", lambda: authorize_undelete(ACTOR, UUID, None)),
     ],
 )
-def test_the_example_of_a_snapshot_s_refusal_is_what_the_hub_says(
+def test_the_example_of_a_refusal_is_what_the_hub_says(
     name: str, refused: Callable[[], object]
 ) -> None:
     """People search for these texts."""
@@ -601,6 +616,16 @@ def test_the_example_of_a_snapshot_s_refusal_is_what_the_hub_says(
         refused()
     example = problem_responses()[name]["content"]["application/problem+json"]["example"]
     assert example["detail"] == str(refusal.value)
+
+
+def undeleted_workspace() -> Workspace:
+    """Return a workspace that is to be taken back."""
+    return replace(suspended_workspace(), name="api-server")
+
+
+def holding(name: str) -> Owner:
+    """Return an owner who has another workspace of this name."""
+    return Owner(ACTOR.id, {"another": OwnedWorkspace(name)})
 
 
 def new_settled_workspace() -> Workspace:
@@ -642,6 +667,24 @@ def test_a_list_of_snapshots_fits_its_schema(next_at: datetime | None) -> None:
     """Of a workspace with all kinds of snapshots, and of one that never had any."""
     listed = SnapshotList(list(SNAPSHOTS.values()) if next_at else [], 5, next_at)
     assert_fits(schema_named("Snapshots"), snapshots_json(listed))
+
+
+@pytest.mark.parametrize("automatic", [False, True])
+def test_a_deleted_workspace_fits_its_schema(automatic: bool) -> None:
+    """One that a person has deleted, and one that the sweep has, whose owner had no address."""
+    last = suspended_workspace()
+    entry = DeletedWorkspace(
+        id=UUID,
+        owner_id=ACTOR.id,
+        workspace=replace(last, owner_email=None) if automatic else last,
+        snapshot_id=OPERATION,
+        deleted_at=NOW,
+        deleted_by=CLEANUP if automatic else ACTOR.id,
+        automatic=automatic,
+        until=NOW + timedelta(days=7),
+    )
+    listed = ListedDeleted(entry, snapshots=2, disk_gb=0 if automatic else 50)
+    assert_fits(schema_named("DeletedWorkspace"), deleted_json(listed))
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -712,6 +755,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewConnection": read_new_connection,
     "NewSnapshot": read_new_snapshot,
     "NewRestore": read_restore,
+    "Undelete": read_undelete,
     "KeepAwake": read_kept_awake,
     "OnlyDryRun": read_stop,
     "Report": lambda request: read_report(request, MACHINE),
@@ -742,7 +786,7 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
     "within",
     [
         *("NewWorkspace", "NewMachine", "NewConnection", "NewSnapshot", "KeepAwake", "OnlyDryRun"),
-        *("NewRestore", "Report", "NewMetadata", "NewFrom"),
+        *("NewRestore", "Undelete", "Report", "NewMetadata", "NewFrom"),
     ],
 )
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
@@ -779,6 +823,8 @@ def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | Non
 
 QUERIES: dict[str, Callable[[Request], object]] = {
     "list_workspaces": read_list_query,
+    "list_deleted_workspaces": read_deleted_query,
+    "delete_workspace": read_delete,
     "list_workspace_events": read_page_query,
     "list_all_events": read_page_query,
 }

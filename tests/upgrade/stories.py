@@ -286,6 +286,23 @@ def _restored(world: World) -> None:
     assert (world.machines.instances, world.machines.disks) == ({}, set())
 
 
+def _taken_back(world: World) -> None:
+    """What was deleted comes back with its home, and both versions go on with it."""
+    workspace = world.ready(OWNER)
+    world.machines.write(Place(workspace.zone, workspace.disk_name), "kept")
+    world.stop(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.SUSPENDED)
+    world.delete(OWNER, workspace.id)
+    world.run()
+    world.undelete(OWNER, workspace.id)
+    world.start(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.READY)
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    back = world.workspace(workspace.id)
+    assert world.machines.content_of(Place(back.zone, back.disk_name)) == "kept"
+
+
 STORIES: dict[str, Callable[[World], None]] = {
     "all verbs": _all_verbs,
     "another machine": _another_machine,
@@ -306,4 +323,5 @@ STORIES: dict[str, Callable[[World], None]] = {
     "rebuilt": _rebuilt,
     "restored": _restored,
     "superseded": _superseded,
+    "taken back": _taken_back,
 }

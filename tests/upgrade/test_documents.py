@@ -48,16 +48,22 @@ def version(request: pytest.FixtureRequest) -> Version:
 
 @pytest.mark.parametrize(("version", "name"), SITUATIONS, ids=named)
 def test_a_stored_workspace_and_its_owner_keep_all_fields(version: Version, name: str) -> None:
-    """To read and write them back changes none of their fields."""
+    """To read and write them back changes none of their fields, except a DELETE's form.
+
+    It keeps a last copy of the home from now on, which the version must not go on without.
+    """
     stored = version.situations[name]
+    operation = stored["workspace"]["operation"] or {}
 
     workspace = workspace_document(workspace_record(stored["workspace"]))
     owner = owner_document(owner_record(stored["owner"]))
 
-    assert {field: workspace[field] for field in stored["workspace"] if field != "operation"} == {
+    expected = {
         field: value for field, value in stored["workspace"].items() if field != "operation"
     }
-    operation = stored["workspace"]["operation"] or {}
+    if operation.get("kind") == "DELETE" and stored["workspace"]["home_disk"]:
+        expected["schema_version"] = 2
+    assert {field: workspace[field] for field in expected} == expected
     assert {field: workspace["operation"][field] for field in operation} == operation
     assert {field: owner[field] for field in stored["owner"]} == stored["owner"]
 
@@ -186,22 +192,45 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
         a_workspace(operation=an_operation(OperationKind.RESTORE)),
         a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.RESTORE)),
         a_workspace(old_homes=(OldHome("home-1", "us-west1-a", "a-snapshot"),)),
+        a_workspace(operation=an_operation(OperationKind.DELETE)),
+        a_workspace(operation=an_operation(OperationKind.DELETE, Phase.AWAIT_STORED)),
+        a_workspace(
+            operation=an_operation(
+                OperationKind.DELETE,
+                Phase.DELETE_DISK,
+                last_copy=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1"),
+            )
+        ),
     ],
     ids=[
         *("home to be made from one", "under way", "failed"),
         *("restore under way", "restore failed", "old home"),
+        *("last copy to come", "last copy under way", "last copy taken"),
     ],
 )
 def test_the_version_refuses_a_record_that_needs_a_snapshot(
     version: Version, workspace: Workspace
 ) -> None:
-    """It would make an empty home or forget an old one, and does not know the operations.
+    """It would make an empty home, forget an old one, or delete one without a copy.
 
-    It changes nothing.
+    It does not know the operations and phases. It changes nothing.
     """
     assert "Workspace is of a newer schema" in version.complaints(
         workspace_document(workspace), "Workspace"
     )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"purge": True}, {"home_disk": None}], ids=["purge", "without a home"]
+)
+def test_the_version_can_go_on_with_a_deletion_that_keeps_nothing(
+    version: Version, changes: dict[str, Any]
+) -> None:
+    """It ends in either version with nothing left."""
+    purge = changes.pop("purge", False)
+    deleting = replace(an_operation(OperationKind.DELETE), purge=purge)
+
+    _assert_readable(version, a_workspace(operation=deleting, **changes))
 
 
 def test_the_version_can_read_a_workspace_that_has_snapshots(version: Version) -> None:

@@ -14,6 +14,7 @@ from shared.adapters.firestore_records import (
     workspace_document,
     workspace_record,
 )
+from shared.domain.deleted import DeletedWorkspace
 from shared.domain.events import Event
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Workspace
@@ -41,10 +42,11 @@ class SharedStore(MemoryWorkspaceStore):
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
         snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
+        deleted: Sequence[tuple[Stored[DeletedWorkspace] | None, DeletedWorkspace | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
-        is_newer = bool(snapshots) or self._has_snapshots(workspaces)
+        is_newer = bool(snapshots) or bool(deleted) or self._has_snapshots(workspaces)
         if not is_newer and not self._times_a_sweep(workspaces) and self._is_old():
             self.old_writes += 1
             workspaces = [
@@ -52,7 +54,13 @@ class SharedStore(MemoryWorkspaceStore):
                 for stored, record in workspaces
             ]
             owners = [(stored, self._owner_rewritten(record)) for stored, record in owners]
-        super().commit(workspaces=workspaces, owners=owners, snapshots=snapshots, events=events)
+        super().commit(
+            workspaces=workspaces,
+            owners=owners,
+            snapshots=snapshots,
+            deleted=deleted,
+            events=events,
+        )
 
     @staticmethod
     def _has_snapshots(

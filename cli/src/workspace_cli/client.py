@@ -269,16 +269,43 @@ class HubClient:
             body["start"] = start
         return self.send(_change(workspace_id, "/connect", body)).value
 
-    def delete(self, workspace_id: str, *, dry_run: bool = False) -> Any:
+    def delete(self, workspace_id: str, *, purge: bool = False, dry_run: bool = False) -> Any:
         """Ask that a workspace be deleted; the answer is the workspace.
 
-        A dry run has a path of its own, which an older Hub does not know: a DELETE has no body, so
-        such a Hub could not tell.
+        With ``purge`` it cannot be taken back. A dry run has a path of its own, which an older Hub
+        does not know: a DELETE has no body, so such a Hub could not tell.
         """
+        purging = {"purge": "true"} if purge else {}
         if dry_run:
-            return self.send(_change(workspace_id, "/delete", {}, dry_run=True)).value
+            request = _change(workspace_id, "/delete", {}, dry_run=True)
+            return self.send(replace(request, query={**_DRY_RUN, **purging})).value
         path = f"/workspaces/{quote(workspace_id, safe='')}"
-        return self.send(Request("DELETE", path)).value
+        return self.send(Request("DELETE", path, query=purging)).value
+
+    def deleted(self, owner_id: str | None = None) -> Any:
+        """Return the deleted workspaces that can be taken back.
+
+        Args:
+            owner_id: whose; None: the person's own.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        query = {} if owner_id is None else {"owner_id": owner_id}
+        return self.send(Request("GET", "/deleted-workspaces", query=query, repeatable=True)).value
+
+    def undelete(self, workspace_id: str, name: str | None) -> Any:
+        """Ask that a deleted workspace be taken back; the answer is the workspace.
+
+        Args:
+            workspace_id: the workspace.
+            name: its name from now on; None: the one that it had.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        body = {} if name is None else {"name": name}
+        return self.send(_change(workspace_id, "/undelete", body)).value
 
     def take_snapshot(self, workspace_id: str, name: str | None) -> Any:
         """Ask for a snapshot of a workspace's home; the answer is the workspace.

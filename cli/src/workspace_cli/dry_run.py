@@ -20,6 +20,7 @@ from workspace_cli.errors import (
 )
 from workspace_cli.features import UPGRADE_HUB
 from workspace_cli.text import one_line
+from workspace_cli.workspaces import Workspace, workspace_of
 
 FEATURE = "dry_run"
 _COLUMN = 12
@@ -103,6 +104,15 @@ def losses(value: Any) -> list[tuple[str, str]]:
         (one_line(each.get("what") or "", 40).replace("_", " "), one_line(each.get("why") or ""))
         for each in listed
     ]
+
+
+def workspace(value: Any) -> Workspace:
+    """Return the workspace as the request would answer it, of the dry run that a Hub answers.
+
+    Raises:
+        NotUnderstoodError: it is no dry run, or has no workspace.
+    """
+    return workspace_of(_understood(value).get("workspace"))
 
 
 def _understood(value: Any) -> Mapping[str, Any]:

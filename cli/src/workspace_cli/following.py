@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workspace_cli.app import App
 
 _T = TypeVar("_T")
-DEFAULT_SECONDS = 5400  # longer than any operation of a Hub may take, with its clean-up
+DEFAULT_SECONDS = 5400  # longer than operations take, but for the upload of a large home
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
@@ -278,7 +278,7 @@ class _Followed:
         after = f" after {duration(self._progress.seconds)}" if self._progress.was_shown else ""
         self._progress.end(well=well)
         if not well:
-            hint = f"workspace show {self._name}" if self.workspace else None
+            hint = _way_out(self.workspace) if self.workspace else None
             self.error = NotComeToItError(said, hint=hint)
         else:
             self._app.console.note(f"{said}{after}.{more}")
@@ -305,6 +305,17 @@ def _why_not(workspace: Workspace) -> str:
     if workspace.is_not_restored:
         return f"{said}, and its home is not restored: {workspace.failure.reason}"
     return f"{said}: {workspace.failure.reason}"
+
+
+def _way_out(workspace: Workspace) -> str:
+    """Return what to do about a workspace that has come to rest as something else."""
+    if workspace.is_not_restored and workspace.status == "READY":
+        return "its home is what it was, and it goes on"
+    if workspace.is_not_restored:
+        return f"its home is what it was. To go on: workspace start {workspace.argument}"
+    if workspace.failure is not None and workspace.failure.code == "LAST_COPY_NOT_MADE":
+        return f"delete it again, or for good: workspace rm --purge {workspace.id}"
+    return f"workspace show {workspace.name}"
 
 
 def _progress(app: App, workspace: Workspace, *, several: bool) -> Progress:

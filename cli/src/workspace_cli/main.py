@@ -40,6 +40,8 @@ _SECTIONS = {
         "fork",
         "restore",
         "rm",
+        "undelete",
+        "deleted",
         "wait",
         "events",
     ),
@@ -156,7 +158,21 @@ class SnapshotName(WorkspaceName):
         return [CompletionItem(each) for each in arguments_for_completion(ctx, incomplete)]
 
 
+class DeletedName(WorkspaceName):
+    """A name, an id, or the beginning of an id, of a deleted workspace that can be taken back."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the person's deleted workspaces; nothing if they cannot be had at once."""
+        del param
+        from workspace_cli.deleted import names_for_completion  # noqa: PLC0415
+
+        return [CompletionItem(each) for each in names_for_completion(ctx, incomplete)]
+
+
 WORKSPACE = WorkspaceName()
+DELETED = DeletedName()
 SNAPSHOT = SnapshotName()
 
 

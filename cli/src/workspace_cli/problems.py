@@ -34,6 +34,8 @@ _OPTIONS_OF = {
     "snapshots": {"name": "--name"},
     "fork": {"name": "NEW", "from": "--snapshot", "from.snapshot_id": "--snapshot"},
     "restore": {"snapshot_id": "SNAPSHOT"},
+    "undelete": {"name": "--name"},
+    "deleted-workspaces": {"owner_id": "--owner"},
 }
 _DELETE_SNAPSHOT = f"workspace snapshots {NAME} --delete SNAPSHOT"
 _HINTS_OF = {
@@ -42,6 +44,10 @@ _HINTS_OF = {
         "QUOTA_EXCEEDED": f"delete a snapshot, or stop another workspace: {_DELETE_SNAPSHOT}",
         "NAME_TAKEN": "start it by its id, under another name: workspace start ID --name OTHER",
         "SNAPSHOT_NOT_READY": f"to see when it is: workspace snapshots {NAME}",
+    },
+    "undelete": {
+        "NAME_TAKEN": f"give it another name: workspace undelete {NAME} --name OTHER",
+        "QUOTA_EXCEEDED": "delete another workspace, or ask whoever runs the Hub for more",
     },
 }
 _MOST_FIELDS = 20
@@ -88,7 +94,8 @@ def error_of(
         hint = f"workspace snapshots {NAME}"
         return errors.SnapshotNotFoundError(detail, hint=hint, request_id=request_id)
     if status == 404:
-        return errors.WorkspaceNotFoundError(detail, hint="workspace ls", request_id=request_id)
+        hint = "workspace deleted" if verb == "undelete" else "workspace ls"
+        return errors.WorkspaceNotFoundError(detail, hint=hint, request_id=request_id)
     if status in {403, 409, 429}:
         return errors.RefusedError(detail, hint=hint, request_id=request_id, code=code or None)
     if status >= 500 or status < 200:

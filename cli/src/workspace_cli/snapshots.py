@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspace_cli import UPGRADE
 from workspace_cli.errors import NotUnderstoodError, SnapshotNotFoundError, WrongUsageError
-from workspace_cli.text import duration, one_line, parse_time
+from workspace_cli.text import count_of, day_or_time, duration, one_line, parse_time
 from workspace_cli.workspaces import (
     BEGINNING,
     ID,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from workspace_cli.app import App
 
-_MOST_NUMBER = 10**18  # of anything that is counted here
 _CONSISTENCY = {"clean": "clean", "crash": "crash-consistent"}
 _TAKING = "TAKING"  # only here: the Hub lists it once it is captured
 _STATES = {
@@ -118,7 +117,7 @@ def list_of(value: Any) -> SnapshotList:
     return SnapshotList(
         raw=given,
         snapshots=[snapshot_of(each) for each in listed],
-        most=_count(given.get("most")),
+        most=count_of(given.get("most")),
         next_at=parse_time(given.get("next_at")),
     )
 
@@ -144,8 +143,8 @@ def snapshot_of(value: Any) -> Snapshot:
         consistency=text_of(given, "consistency", 32) or "",
         is_automatic=given.get("automatic") is True,
         taken_at=parse_time(given.get("captured_at")) or parse_time(given.get("asked_at")),
-        disk_gb=_count(given.get("disk_gb")),
-        stored_bytes=_count(given.get("stored_bytes")),
+        disk_gb=count_of(given.get("disk_gb")),
+        stored_bytes=count_of(given.get("stored_bytes")),
         machine_type=text_of(given, "machine_type") or "",
         image_tag=text_of(given, "image_tag") or "",
         repo=text_of(metadata, "repo"),
@@ -248,6 +247,12 @@ def age(snapshot: Snapshot, now: datetime) -> str:
     return "" if snapshot.taken_at is None else duration((now - snapshot.taken_at).total_seconds())
 
 
+def why_kept(snapshot: Snapshot, now: datetime) -> str:
+    """Return what a snapshot is that the Hub took by itself, in a sentence."""
+    at = "" if snapshot.taken_at is None else f" as of {day_or_time(snapshot.taken_at, now)}"
+    return f"{snapshot.label} is the home{at}, kept by the Hub before a restore or a deletion."
+
+
 def what_it_holds(snapshot: Snapshot) -> str:
     """Return what is in it and what is not, in sentences."""
     if snapshot.consistency == "clean":
@@ -258,12 +263,6 @@ def what_it_holds(snapshot: Snapshot) -> str:
             " the disk is not in it, and memory never is."
         )
     return "Memory is never in a snapshot."
-
-
-def _count(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if 0 <= value < _MOST_NUMBER else None
 
 
 def _not_understood() -> NotUnderstoodError:

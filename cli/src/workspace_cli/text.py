@@ -11,6 +11,7 @@ import unicodedata
 from datetime import datetime, timedelta
 
 LONGEST = 300  # characters of a text from a server that are shown in one line
+_MOST_NUMBER = 10**18  # of anything that is counted
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode's categories
 
 
@@ -66,6 +67,13 @@ def size(many: int) -> str:
             break
         amount, unit = amount / 1024, larger
     return f"{amount:.1f} {unit}" if unit != "bytes" and amount < 9.95 else f"{amount:.0f} {unit}"
+
+
+def count_of(value: object) -> int | None:
+    """Return a number of things that a server sent; None if it is none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _MOST_NUMBER else None
 
 
 def day_or_time(moment: datetime, now: datetime) -> str:

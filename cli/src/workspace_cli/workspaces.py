@@ -77,6 +77,8 @@ class Workspace:
         raw: the API's own object, unchanged; for JSON only.
         id: a UUID; it may stand in a path, a file name and an argument.
         name: the owner's name for it. ``NAME`` says whether it is one that a Hub allows.
+        undelete_until: until when it can be taken back, while a DELETE is under way that keeps its
+            home; else None.
         last_device: which device somebody connected from last, or made it from.
     """
 
@@ -95,6 +97,7 @@ class Workspace:
     stops_at: datetime | None
     deletes_at: datetime | None
     kept_awake_until: datetime | None
+    undelete_until: datetime | None
     suspended_at: datetime | None
     stopped_because: str | None
     memory_kept: bool | None
@@ -176,6 +179,7 @@ def workspace_of(value: Any) -> Workspace:
         stops_at=parse_time(given.get("stops_at")),
         deletes_at=parse_time(given.get("deletes_at")),
         kept_awake_until=parse_time(given.get("kept_awake_until")),
+        undelete_until=parse_time(given.get("undelete_until")),
         suspended_at=parse_time(given.get("suspended_at")),
         stopped_because=text_of(given, "stopped_because"),
         memory_kept=kept if isinstance(kept, bool) else None,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, Forgotten, Updated
+from shared.domain.changes import Change, Forgotten, Updated, with_copy
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
 from shared.domain.steps.booting import (
@@ -17,11 +17,12 @@ from shared.domain.steps.failing import (
     fail,
     problem_of,
     recording,
+    without_last_copy,
 )
 from shared.domain.steps.moves import DELETE, Go
 from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.steps.stopping import can_be_used
-from shared.domain.workspace import OperationKind, Phase, Status
+from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
 _WAS_ON = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
 _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
@@ -61,6 +62,18 @@ def _has_run_since_copy(step: Step) -> bool:
     return instance.off_since > copied_at
 
 
+def _was_deleted_used(step: Step) -> bool:
+    """Say whether somebody has deleted the machine who may have used it after the snapshot.
+
+    If the machine is gone before the RESTORE deletes it, it was let go of since the snapshot.
+    """
+    operation, detached_at = step.operation, step.inputs.home_detached_at
+    deletes = operation.phase is not Phase.DELETE_INSTANCE or operation.attempt > 0
+    if step.has_switched or deletes or operation.copied_at is None or detached_at is None:
+        return False
+    return detached_at > operation.copied_at
+
+
 def _leave_started(step: Step) -> Updated:
     """Fail because somebody has started the machine since the snapshot of its home was taken."""
     message = (
@@ -96,13 +109,15 @@ def go_on_without_machine(step: Step) -> Updated:
     operation = step.operation
     if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
         return follow_machine(step, Phase.DELETE_INSTANCE)
+    if step.needs_copy:
+        return Go(Phase.SNAPSHOT)(step)
     unused = step.workspace.home_disk is None
     leaves_zone = unused and step.workspace.zone in operation.zones_tried
     makes = operation.failure is None and not leaves_zone
     if operation.kind is OperationKind.START and makes:
         return boot_new(step)
     if operation.kind is OperationKind.RESTORE and makes:
-        return boot_restored(step)
+        return _leave_started(step) if _was_deleted_used(step) else boot_restored(step)
     return Go(Phase.DELETE_DISK)(step)
 
 
@@ -110,8 +125,14 @@ def delete_disk(step: Step) -> Decision:
     """Delete one of the workspace's disks: first its home, then others, its own zone first.
 
     Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
+    It keeps the home if that is in no snapshot: somebody has used it since the last one was taken.
     """
     zone = step.workspace.zone
+    known = step.workspace.home_disk is not None and step.inputs.disk_exists
+    deletes = step.operation.kind is OperationKind.DELETE
+    copied = step.inputs.has_copy is not None and step.operation.last_copy is not None
+    if known and deletes and step.keeps_copy and not copied:
+        return _keep_uncopied(step)
     if step.inputs.disk_exists:
         home = Place(zone, step.workspace.disk_name)
         return Call(DeleteDisk(home), Phase.AWAIT_DISK_ABSENT)
@@ -125,12 +146,26 @@ def delete_disk(step: Step) -> Decision:
     return there.enter(Phase.DELETE_DISK, "DiskFoundElsewhere")
 
 
+def _keep_uncopied(step: Step) -> Updated:
+    """Keep a home of which there is no copy: take one, or fail if this DELETE has taken one."""
+    if step.operation.last_copy is None:
+        return Go(Phase.SNAPSHOT)(step)
+    message = "Something has used the home disk since its last snapshot was taken."
+    if step.inputs.home_users:
+        users = ", ".join(f"instances/{user}" for user in step.inputs.home_users)
+        message = f"{message} It is used by {users}. Detach it there."
+    return fail(step, without_last_copy(step, message))
+
+
 def go_on_without_disk(step: Step) -> Updated:
     """Go on once nothing is left in this zone.
 
     A DELETE forgets the record, a CREATE that failed ends, and any other goes to its next zone.
     """
     if step.operation.kind is OperationKind.DELETE:
+        if step.operation.last_copy is not None:
+            copied = with_copy(step.workspace, step.operation)
+            step = replace(step, workspace=copied)
         return Go(Phase.FORGET)(step)
     if step.operation.failure is not None:
         return end_failed(step, step.operation.failure)
@@ -146,4 +181,17 @@ def forget(step: Step) -> Change:
         return step.wait(after - step.now)
     if step.inputs.disk_exists:
         return Go(Phase.DELETE_DISK)(step)
-    return Forgotten("WorkspaceDeleted")
+    return Forgotten("WorkspaceDeleted", _copy_kept(step))
+
+
+def _copy_kept(step: Step) -> HomeSource | None:
+    """Return the snapshot by which the workspace can be taken back.
+
+    The home of one that was taken back before may still be that snapshot.
+    """
+    source = step.workspace.home_source
+    if not step.keeps_copy:
+        return None
+    if step.operation.last_copy is not None:
+        return step.operation.last_copy
+    return source if source is not None and source.is_of(step.workspace.id) else None

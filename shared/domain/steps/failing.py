@@ -1,6 +1,7 @@
 """How an operation fails: what is cleaned up, what deadlines do, and what people are told."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from shared.domain.changes import Updated, due_look_job, with_former_home
@@ -15,10 +16,17 @@ from shared.domain.instance import FaultKind
 from shared.domain.machine_access import attended
 from shared.domain.plain_text import quoted_lines
 from shared.domain.snapshots import Snapshot, unwanted
-from shared.domain.steps.step import CALLING_PHASE, DISK_PHASES, UNCAPTURED_PHASES, Step
+from shared.domain.steps.step import (
+    CALLING_PHASE,
+    DISK_PHASES,
+    SNAPSHOT_PHASES,
+    UNCAPTURED_PHASES,
+    Step,
+)
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
+UPLOAD_PATIENCE = timedelta(days=1)  # for which a DELETE waits until its last copy is stored
 
 # What a person can do after an operation of each kind has failed.
 WAY_OUT = {
@@ -62,6 +70,19 @@ def begin_cleanup(step: Step) -> Updated:
     return step.enter(step.operation.phase, "CleanupBegun", attempt=1)
 
 
+LAST_COPY_NOT_MADE = "LAST_COPY_NOT_MADE"
+
+
+def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Problem:
+    """Return the problem of a DELETE that cannot keep what is in the home. ``why`` is sentences."""
+    why = why.replace(f" {WAY_OUT[OperationKind.DELETE]}", "")
+    message = (
+        f"The home was not deleted, because no last snapshot of it could be made. {why} "
+        "Delete the workspace again, delete it with purge, which keeps no snapshot, or start it."
+    )
+    return problem_of(step, LAST_COPY_NOT_MADE, message, retryable=retryable)
+
+
 def may_still_be_saved(operation: Operation) -> bool:
     """Say whether a machine that reports ready now still saves a failed operation.
 
@@ -85,6 +106,9 @@ def end_failed(step: Step, problem: Problem) -> Updated:
         return end_without_snapshot(step, problem, may_exist=True)
     if kind is OperationKind.RESTORE:
         return _end_restore_failed(step, problem)
+    left = _uncaptured(step, problem)
+    if kind is OperationKind.DELETE and step.operation.phase in SNAPSHOT_PHASES:
+        problem = without_last_copy(step, problem.message, retryable=problem.retryable)
     status = Status.ERROR
     if kind is OperationKind.STOP and instance is not None:
         recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
@@ -92,7 +116,8 @@ def end_failed(step: Step, problem: Problem) -> Updated:
         status = observe(before, instance, step.now).status
     ended = step.finish(status, f"{kind.capitalize()}Failed", problem)
     running = observed_state(instance) is ObservedState.RUNNING
-    return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+    ended = recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+    return replace(ended, snapshots=left)
 
 
 def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> Updated:
@@ -124,10 +149,14 @@ def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> U
         machine_running=observed is ObservedState.RUNNING,
         attend_at=step.now + step.policy.attend_after,
     )
+    return replace(ended, snapshots=_uncaptured(step, problem))
+
+
+def _uncaptured(step: Step, problem: Problem) -> tuple[Snapshot, ...]:
+    """Return the record of a snapshot that has none yet, by which it is deleted if it is there."""
     if step.operation.phase not in UNCAPTURED_PHASES:
-        return ended
-    left = unwanted(step.record, problem, step.now, step.policy)
-    return replace(ended, snapshots=(left,))
+        return ()
+    return (unwanted(step.record, problem, step.now, step.policy),)
 
 
 def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Updated:
@@ -194,6 +223,13 @@ def overdue(step: Step) -> Updated:
             f"needs.{said} Detach it there. {WAY_OUT[kind]}"
         )
         return fail(step, problem_of(step, "DISK_IN_USE", message, retryable=True))
+    if kind is OperationKind.RESTORE and operation.phase is Phase.AWAIT_STORED:
+        message = (
+            f"What is in the home now was not stored {_within(step)}, so nothing was restored. "
+            "Start the workspace. When the snapshot that the Hub has taken is READY, restore it "
+            "again: then only what is new has to be stored."
+        )
+        return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     if operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {_within(step)}. {WAY_OUT[kind]}{said}"
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
@@ -228,17 +264,21 @@ def overdue_unseen(step: Step) -> Updated:
         step.operation.failure or unavailable,
     )
     boots = kind in {OperationKind.CREATE, OperationKind.START}
-    return recording(
+    ended = recording(
         ended,
         machine_running=boots or workspace.machine_running,
         attend_at=step.now + step.policy.attend_after,
     )
+    return replace(ended, snapshots=_uncaptured(step, unavailable))
 
 
 def _within(step: Step) -> str:
     """Say how long the operation had."""
     deadlines = step.policy.deadlines
     deadline = deadlines.create if step.has_switched else deadlines.of(step.operation.kind)
+    operation = step.operation
+    if operation.kind is OperationKind.DELETE and operation.phase is Phase.AWAIT_STORED:
+        return "within a day"
     seconds = deadline.total_seconds()
     in_minutes = seconds % 60 == 0
     return f"within {seconds / 60:g} minutes" if in_minutes else f"within {seconds:g} seconds"

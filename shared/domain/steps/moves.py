@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from shared.domain.changes import Updated
 from shared.domain.instance import DeleteInstance, ResumeInstance, StartInstance, StopInstance
+from shared.domain.snapshots import bounded
 from shared.domain.steps.step import Call, Step
 from shared.domain.workspace import Phase
 
@@ -22,6 +23,21 @@ class Wait:
         usually_left = step.left_of(policy.usual.of(step.operation.phase))
         later = min(max(step.lasted / 4, policy.look_min), policy.look_max)
         return step.wait(usually_left or later)
+
+    def __str__(self) -> str:
+        return "waits"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForUpload:
+    """Look whether a snapshot is stored, ever less often: it may take hours.
+
+    The pauses are those of the snapshot's own jobs (``snapshots.follow``).
+    """
+
+    def __call__(self, step: Step) -> Updated:
+        """Make the move."""
+        return step.wait(bounded(step.lasted / 4, step.policy))
 
     def __str__(self) -> str:
         return "waits"

@@ -10,7 +10,7 @@ from enum import Enum
 
 from shared.domain.changes import Note, Updated
 from shared.domain.drift import ObservedState, observed_state
-from shared.domain.instance import CreateSnapshot, Place, SnapshotStatus
+from shared.domain.instance import CreateSnapshot, FaultKind, Place, SnapshotStatus
 from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
     Consistency,
@@ -23,6 +23,7 @@ from shared.domain.snapshots import (
 )
 from shared.domain.steps.booting import HOME_DISK_GONE
 from shared.domain.steps.failing import (
+    UPLOAD_PATIENCE,
     WAY_OUT,
     end_as_it_was,
     end_without_snapshot,
@@ -32,7 +33,7 @@ from shared.domain.steps.failing import (
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.workspace import HomeSource, OperationKind, Phase, Problem, Workspace
+from shared.domain.workspace import HomeDisk, HomeSource, OperationKind, Phase, Problem, Workspace
 
 _WAIT = Wait()
 _TAKE_AGAIN = TakeAgain()
@@ -92,10 +93,16 @@ def take(step: Step) -> Decision:
     """Take the snapshot, unless there is no home to take it of, or one that is as good."""
     workspace, home = step.workspace, step.workspace.home_disk
     takes = step.operation.kind is OperationKind.SNAPSHOT
+    if step.operation.kind is OperationKind.DELETE and step.inputs.instance is not None:
+        return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # somebody has made it anew
     if not takes and step.inputs.has_copy is not None:
         return _go_on_with_copy(step, step.inputs.has_copy)
+    others = {*step.inputs.home_users} - {workspace.instance_name}
     if not takes and not step.inputs.disk_exists:
         return _go_on_without_home(step)
+    deletes = step.operation.kind is OperationKind.DELETE
+    if not takes and (others or (deletes and step.inputs.home_users)):
+        return _await_detached(step)
     if home is None or not step.inputs.disk_exists:
         message = (
             f"The home (disk {workspace.disk_name}) is not where it was, so no snapshot of it can "
@@ -110,6 +117,14 @@ def take(step: Step) -> Decision:
         owner_id=workspace.owner_id,
     )
     return Call(command, Phase.AWAIT_SNAPSHOT)
+
+
+def _await_detached(step: Step) -> Updated:
+    """Wait until no other machine has the home: what it writes would be in no snapshot."""
+    users = ", ".join(f"instances/{user}" for user in step.inputs.home_users)
+    used = f"The disk {step.workspace.disk_name} is used by {users}."
+    operation = replace(step.operation, last_fault=used, last_fault_kind=FaultKind.IN_USE.value)
+    return _WAIT(replace(step, operation=operation))
 
 
 def end_captured(step: Step) -> Updated:
@@ -137,32 +152,55 @@ def end_captured(step: Step) -> Updated:
 
 
 def _await_storage(step: Step, taken: Snapshot) -> Updated:
-    """Record the snapshot, and wait until it is stored."""
+    """Record the snapshot, and wait until it is stored.
+
+    After a RESTORE's deadline, its owner can go on with what there was. Nobody waits for a DELETE,
+    and a large home's first upload may take hours.
+    """
     seen = step.inputs.snapshot
     made_at = seen.created_at if seen else None
     operation = replace(step.operation, last_copy=source_of(taken), copied_at=made_at)
+    if operation.kind is OperationKind.DELETE:
+        operation = replace(operation, deadline_at=step.now + UPLOAD_PATIENCE)
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
     waiting = replace(step, workspace=noted, operation=operation)
     return replace(waiting.enter(Phase.AWAIT_STORED, "SnapshotTaken"), snapshots=(taken,))
 
 
 def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
-    """Go on: this READY snapshot has all that is in the home."""
+    """Go on: this READY snapshot has all that is in the home, or all that is left of it."""
     operation = replace(step.operation, last_copy=copy)
-    return go_on_stored(replace(step, operation=operation))
+    change = go_on_stored(replace(step, operation=operation))
+    if step.inputs.disk_exists:
+        return change
+    why = (
+        f"The home (disk {step.workspace.disk_name}) was deleted outside the Hub. "
+        "Its newest snapshot is kept as the last copy."
+    )
+    return replace(change, notes=(Note("HomeNotKept", why),))
 
 
 def go_on_stored(step: Step) -> Updated:
-    """Go on: what was in the home is in a READY snapshot."""
-    return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
+    """Go on: what was in the home is in a READY snapshot.
+
+    A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
+    """
+    operation = step.operation
+    if operation.kind is not OperationKind.DELETE:
+        return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
+    anew = step.now + step.policy.deadlines.of(operation.kind)
+    deleting = replace(step, operation=replace(operation, deadline_at=anew))
+    return deleting.enter(Phase.DELETE_DISK, "LastCopyStored")
 
 
 def _go_on_without_home(step: Step) -> Updated:
     """Go on although there is no home to keep. It was deleted outside the Hub.
 
-    One that was moved to another zone is not kept: a START finds it there.
+    If it was moved to another zone, a DELETE follows it. A RESTORE fails: a START finds it there.
     """
     home = step.workspace.home_disk
+    if step.operation.kind is OperationKind.DELETE:
+        return _follow_home_to_delete(step)
     if any(disk.name == step.workspace.disk_name for disk in step.inputs.disks):
         message = (
             f"The home (disk {step.workspace.disk_name}) is in another zone than it was. Start the "
@@ -175,13 +213,30 @@ def _go_on_without_home(step: Step) -> Updated:
     return replace(change, notes=(Note("HomeNotKept", why),))
 
 
+def _follow_home_to_delete(step: Step) -> Updated:
+    """Keep what is in a home that was moved to another zone. Of several, a person chooses one."""
+    name = step.workspace.disk_name
+    zones = sorted(disk.zone for disk in step.inputs.disks if disk.name == name)
+    if len(zones) > 1:
+        why = f"The home (disk {name}) is in several zones: {', '.join(zones)}. Keep one of them."
+        return fail(step, problem_of(step, HOME_DISK_GONE, why))
+    if zones:
+        [zone] = zones
+        followed = replace(step.workspace, zone=zone, home_disk=HomeDisk(name, zone))
+        change = replace(step, workspace=followed).enter(Phase.SNAPSHOT, "HomeFollowed")
+        return replace(change, notes=(Note("HomeFollowed", f"The home disk is in zone {zone}."),))
+    lost = replace(step, workspace=replace(step.workspace, home_disk=None))
+    change = lost.enter(Phase.DELETE_DISK, "HomeNotKept")
+    why = f"The home (disk {name}) was deleted outside the Hub, so no last copy of it is kept."
+    return replace(change, notes=(Note("HomeNotKept", why),))
+
+
 def fail_unstored(step: Step) -> Updated:
     """Fail because the snapshot of what is in the home is gone, or could not be stored."""
-    fault = step.inputs.fault
-    said = f" Compute Engine said: {fault.message}" if fault else ""
     message = (
-        "Compute Engine could not store the snapshot of what is in the home now. "
-        f"{WAY_OUT[step.operation.kind]}{said}"
+        "Compute Engine could not store the snapshot of what is in the home now, or it was deleted "
+        f"outside the Hub. {WAY_OUT[step.operation.kind]} If the snapshot is still listed, it says "
+        "why."
     )
     return fail(step, problem_of(step, SNAPSHOT_FAILED, message, retryable=True))
 

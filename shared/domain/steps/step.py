@@ -67,7 +67,9 @@ class StepInput:
     machines that have the home disk attached; read only if ``reads_users`` says so.
     ``home_is_foreign``: the disk at the home's place lacks the Hub's labels, so the Hub has not
     made it. ``has_copy`` is a READY snapshot that has all that is on the home disk, because no
-    machine has had that since; read only if ``seeks_copy`` says so.
+    machine has had that since; read only if ``seeks_copy`` says so. If a DELETE finds no home
+    anywhere, it is the newest READY snapshot. ``home_detached_at`` is when a machine last let go of
+    the home disk, if the disk was read.
     """
 
     pending: bool = False
@@ -82,6 +84,7 @@ class StepInput:
     home_users: tuple[str, ...] = ()
     home_is_foreign: bool = False
     has_copy: HomeSource | None = None
+    home_detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,21 @@ class Step:
     def has_switched(self) -> bool:
         """Whether a RESTORE has recorded the new home, and has yet to make it, or prove it."""
         return self.operation.former_home is not None
+
+    @property
+    def keeps_copy(self) -> bool:
+        """Whether what is in the home must be in a READY snapshot before its disk goes."""
+        operation = self.operation
+        if operation.kind is OperationKind.RESTORE:
+            return True
+        deletes = operation.kind is OperationKind.DELETE and not operation.purge
+        return deletes and self.policy.undelete_for is not None
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether a DELETE is about to take a home away of which no copy is known."""
+        unknown = self.operation.last_copy is None and self.workspace.home_disk is not None
+        return self.operation.kind is OperationKind.DELETE and self.keeps_copy and unknown
 
     @property
     def sees_recorded_machine(self) -> bool:
@@ -240,12 +258,21 @@ Move = Callable[[Step], Decision]
 def reads_disk(operation: Operation) -> bool:
     """Say whether the next step depends on whether the home disk is at its recorded place."""
     remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
-    return remakes or operation.phase in {
-        Phase.INSERT,
-        Phase.FORGET,
-        Phase.SNAPSHOT,
-        *DISK_PHASES,
+    leaves = operation.kind is OperationKind.RESTORE and operation.phase in {
+        Phase.DELETE_INSTANCE,
+        Phase.AWAIT_ABSENT,
     }
+    return (
+        remakes
+        or leaves
+        or operation.phase
+        in {
+            Phase.INSERT,
+            Phase.FORGET,
+            Phase.SNAPSHOT,
+            *DISK_PHASES,
+        }
+    )
 
 
 def reads_users(step: Step) -> bool:
@@ -263,13 +290,15 @@ def reads_users(step: Step) -> bool:
 def seeks_copy(step: Step) -> bool:
     """Say whether a step depends on which READY snapshots there are of the home disk.
 
-    An operation that must keep what is on it takes no other one if there is one. That can only be
-    if no machine has the disk.
+    An operation that must keep what is on it takes no other one if there is one. And it looks again
+    before it deletes the disk: somebody may have used that since. There can only be one if no
+    machine has the disk.
     """
-    inputs, operation = step.inputs, step.operation
-    begins = operation.phase is Phase.SNAPSHOT and inputs.snapshot is None
+    inputs, phase = step.inputs, step.operation.phase
+    begins = phase is Phase.SNAPSHOT and inputs.snapshot is None
+    deletes = phase is Phase.DELETE_DISK and step.workspace.home_disk is not None
     detached = inputs.disk_exists and not inputs.home_users and inputs.instance is None
-    return operation.kind is not OperationKind.SNAPSHOT and begins and detached
+    return step.keeps_copy and detached and (begins or deletes)
 
 
 def source_to_read(step: Step) -> str | None:
@@ -292,7 +321,7 @@ def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
     """
     inputs, phase = step.inputs, step.operation.phase
     if phase in SNAPSHOT_PHASES:
-        keeps = step.operation.kind is OperationKind.RESTORE and phase is Phase.SNAPSHOT
+        keeps = step.keeps_copy and phase is Phase.SNAPSHOT
         return False, keeps and inputs.snapshot is None and not inputs.disk_exists
     if inputs.pending or inputs.fault is not None:
         return False, False

@@ -7,7 +7,14 @@ decides before a step's one call of Compute, ``record_outcome`` after it.
 
 from dataclasses import replace
 
-from shared.domain.changes import Forgotten, Note, Updated, with_home, without_memory
+from shared.domain.changes import (
+    Forgotten,
+    Note,
+    Updated,
+    with_copy,
+    with_home,
+    without_memory,
+)
 from shared.domain.drift import ObservedState, observed_state, with_used_home
 from shared.domain.instance import (
     Command,
@@ -50,6 +57,7 @@ from shared.domain.steps.moves import (
     Go,
     Wait,
     WaitForReport,
+    WaitForUpload,
 )
 from shared.domain.steps.snapshotting import (
     ObservedSnapshot,
@@ -81,10 +89,11 @@ from shared.domain.steps.stopping import (
     suspend,
     suspend_once_more,
 )
-from shared.domain.workspace import OperationKind, Phase, Workspace
+from shared.domain.workspace import HomeDisk, OperationKind, Phase, Workspace
 
 _WAIT = Wait()
 _REPORT = WaitForReport()
+_UPLOAD = WaitForUpload()
 _SURVEY = Go(Phase.SURVEY)
 _BOOTS = AwaitReport()
 _BOOTED = Go(Phase.AWAIT_READY)
@@ -151,7 +160,7 @@ _SNAPSHOT_ROWS: dict[Phase, tuple[Move, ...]] = {
     #                       absent               creating                  captured      stored        failed               deleting       foreign
     Phase.SNAPSHOT:        (take,                Go(Phase.AWAIT_SNAPSHOT), end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
     Phase.AWAIT_SNAPSHOT:  (await_or_take_again, _WAIT,                    end_captured, end_captured, end_failed_snapshot, _WAIT,         leave_foreign),
-    Phase.AWAIT_STORED:    (fail_unstored,       _WAIT,                    _WAIT,        go_on_stored, fail_unstored,       fail_unstored, fail_unstored),
+    Phase.AWAIT_STORED:    (fail_unstored,       _UPLOAD,                  _UPLOAD,      go_on_stored, fail_unstored,       fail_unstored, fail_unstored),
 }  # fmt: skip
 
 SNAPSHOT_TABLE: dict[tuple[Phase, ObservedSnapshot], Move] = {
@@ -167,12 +176,26 @@ def plan(step: Step) -> Decision:
     A job may come after the deadline. What has succeeded by then is taken; any other operation
     ends.
     """
-    step = _with_used_home(step)
+    step = _with_home_again(_with_used_home(step))
     decision = _decide(step)
     in_time = step.now < step.operation.deadline_at
     if in_time or _ends(decision) or _nears_the_end(step, decision):
         return decision
     return overdue(step)
+
+
+def _with_home_again(step: Step) -> Step:
+    """Return the step with the home recorded whose deletion Compute has begun, and not finished.
+
+    Somebody may use it by then, so whether the last copy has all that is on it is looked at again.
+    """
+    workspace, copy = step.workspace, step.operation.last_copy
+    awaits = step.operation.phase is Phase.AWAIT_DISK_ABSENT and step.inputs.disk_exists
+    source = workspace.home_source
+    if not awaits or copy is None or source is None or source.snapshot_id != copy.snapshot_id:
+        return step
+    home = HomeDisk(workspace.disk_name, workspace.zone)
+    return replace(step, workspace=replace(workspace, home_disk=home, home_source=None))
 
 
 def _with_used_home(step: Step) -> Step:
@@ -288,6 +311,6 @@ def _after_call(
             return without_memory(known, why)
         case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
             why = "The home disk was deleted with its workspace."
-            return replace(known, home_disk=None), (Note("HomeDeleted", why),)
+            return with_copy(known, operation), (Note("HomeDeleted", why),)
         case _:
             return known, ()

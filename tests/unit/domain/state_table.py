@@ -7,7 +7,7 @@ from datetime import timedelta
 from shared.domain import steps
 from shared.domain.changes import Change, Forgotten
 from shared.domain.drift import ObservedState
-from shared.domain.instance import InstanceState, SnapshotStatus
+from shared.domain.instance import Instance, InstanceState, SnapshotStatus
 from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import HomeSource, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
@@ -54,7 +54,11 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
     ),
     "START, failed": (OperationKind.START, True, _STOPPING),
     "STOP": (OperationKind.STOP, False, (Phase.SUSPEND, Phase.AWAIT_SUSPENDED, *_STOPPING)),
-    "DELETE": (OperationKind.DELETE, False, (*_DELETING, Phase.FORGET)),
+    "DELETE": (
+        OperationKind.DELETE,
+        False,
+        (*_DELETING[:2], *_TAKING, Phase.AWAIT_STORED, *_DELETING[2:], Phase.FORGET),
+    ),
     "SNAPSHOT": (OperationKind.SNAPSHOT, False, _TAKING),
     "RESTORE": (
         OperationKind.RESTORE,
@@ -78,9 +82,17 @@ def situation(
     workspace = a_workspace(status, operation)
     if kind is OperationKind.START and phase in steps.DISK_TABLE:
         workspace = replace(workspace, home_disk=None)  # only then is there a disk to delete
+    if kind is OperationKind.DELETE and phase in {*steps.DISK_TABLE, Phase.FORGET}:
+        copied = replace(operation, last_copy=a_copy(workspace))
+        workspace = replace(workspace, operation=copied)
     if kind is OperationKind.RESTORE:
         workspace = _restoring(workspace, switched=failed or phase in _REPLACING)
     return replace(workspace, ready_generation=workspace.generation if memory_is_ready else None)
+
+
+def a_copy(workspace: Workspace) -> HomeSource:
+    """Return the last copy of a workspace's home."""
+    return HomeSource("last", "the-last", 50, workspace.disk_name)
 
 
 def _restoring(workspace: Workspace, *, switched: bool) -> Workspace:
@@ -117,6 +129,8 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     if operation.phase in steps.DISK_TABLE:
         yield "disk there", StepInput(disk_exists=True)
         yield "disk gone", StepInput()
+        if deletes:
+            yield "disk copied", StepInput(disk_exists=True, has_copy=a_copy(workspace))
         if operation.kind is OperationKind.RESTORE:
             yield "foreign disk", StepInput(disk_exists=True, home_is_foreign=True)
             yield "late machine", StepInput(instance=an_instance(workspace), disk_exists=True)
@@ -180,21 +194,30 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
 def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     """Yield what can be observed of the snapshot that is taken.
 
-    A SNAPSHOT is shown of a running workspace, and a RESTORE has shut the machine down.
+    A SNAPSHOT is shown of a running workspace. A RESTORE has shut the machine down, and a DELETE
+    has deleted it.
     """
     assert workspace.operation is not None
-    restores = workspace.operation.kind is OperationKind.RESTORE
-    machine = an_instance(
-        workspace, InstanceState.TERMINATED if restores else InstanceState.RUNNING
+    deletes = workspace.operation.kind is OperationKind.DELETE
+    keeps = deletes or workspace.operation.kind is OperationKind.RESTORE
+    machine: Instance | None = an_instance(
+        workspace, InstanceState.TERMINATED if keeps else InstanceState.RUNNING
     )
+    if deletes:
+        machine = None
     seen = StepInput(instance=machine, disk_exists=True)
     yield "absent", seen
     yield "home gone", replace(seen, disk_exists=False)
-    if restores and workspace.operation.phase is Phase.SNAPSHOT:
-        copy = HomeSource("last", "the-last", 50, workspace.disk_name)
-        yield "has a copy", replace(seen, instance=None, has_copy=copy)
-        elsewhere = a_home(workspace, zone="us-west1-b")
-        yield "home elsewhere", replace(seen, disk_exists=False, disks=(elsewhere,))
+    if keeps and workspace.operation.phase is Phase.SNAPSHOT:
+        yield "has a copy", replace(seen, instance=None, has_copy=a_copy(workspace))
+        there = a_home(workspace, zone="us-west1-b")
+        gone = replace(seen, disk_exists=False)
+        yield "home elsewhere", replace(gone, disks=(there,))
+        if deletes:
+            several = (there, replace(there, zone="us-west1-c"))
+            yield "several homes", replace(gone, disks=several)
+            yield "home in use", replace(seen, home_users=("another",))
+            yield "machine there", replace(seen, instance=an_instance(workspace))
     yield "absent, pending", replace(seen, pending=True)
     for status in SnapshotStatus:
         yield status.value.lower(), replace(seen, snapshot=a_disk_snapshot(workspace, status))

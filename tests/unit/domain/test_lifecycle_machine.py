@@ -117,9 +117,12 @@ class Lifecycle(RuleBasedStateMachine):
         numbers = itertools.count(1)
         self.patches: list[Any] = [
             mock.patch.object(records, "PAUSE_SECONDS", 0),
-            # A story must go the same way each time it is played.
+            # A story must go the same way each time it is played. Both halves of an id differ from
+            # any other's: a snapshot's name has only the second one of its operation.
             mock.patch.object(
-                uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
+                uuid,
+                "uuid4",
+                side_effect=lambda: uuid.UUID(int=next(numbers) * (2**64 + 1), version=4),
             ),
             mock.patch.object(self.world, "report", self.record_reports(self.world.report)),
         ]

@@ -43,6 +43,7 @@ from tests.fakes.records import (
 )
 from tests.unit.domain.state_table import (
     PHASES,
+    a_copy,
     move_in_words,
     observations,
     situation,
@@ -689,24 +690,21 @@ def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
         OperationKind.DELETE, Phase.DELETE_DISK, failed=False, memory_is_ready=False
     )
     assert workspace.operation is not None
+    home = StepInput(disk_exists=True, has_copy=a_copy(workspace))
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
     for seen, name in (
-        (StepInput(disk_exists=True), workspace.disk_name),
+        (home, workspace.disk_name),
         (StepInput(disks=(boot,)), boot.name),
     ):
         call = steps.plan(a_step(workspace, seen))
         assert isinstance(call, Call)
         assert call.command == DeleteDisk(Place(workspace.zone, name))
 
-    call = steps.plan(a_step(workspace, StepInput(disk_exists=True)))
+    call = steps.plan(a_step(workspace, home))
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
     waiting = changed(steps.record_outcome(a_step(workspace), call, in_use))
-    over = changed(
-        steps.plan(
-            a_step(waiting, StepInput(disk_exists=True), now=workspace.operation.deadline_at)
-        )
-    )
+    over = changed(steps.plan(a_step(waiting, home, now=workspace.operation.deadline_at)))
     accepted = steps.record_outcome(a_step(waiting), call, StartedCall("gce-1"))
     freed = changed(accepted)
 
@@ -1055,7 +1053,7 @@ def test_an_overdue_delete_continues_if_only_looks_are_left() -> None:
         late = workspace.operation.deadline_at
         assert move_in_words(workspace, steps.plan(a_step(workspace, now=late))) == goes_on
         for seen in (
-            StepInput(disk_exists=True),
+            StepInput(disk_exists=True, has_copy=a_copy(workspace)),
             StepInput(disks=(a_home(workspace),)),
             StepInput(pending=True),
         ):
@@ -1180,7 +1178,9 @@ def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
     everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
     everywhere.add(Phase.SNAPSHOT)
     assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
-        (OperationKind.START, Phase.DELETE_INSTANCE)
+        (OperationKind.START, Phase.DELETE_INSTANCE),
+        (OperationKind.RESTORE, Phase.DELETE_INSTANCE),
+        (OperationKind.RESTORE, Phase.AWAIT_ABSENT),
     }
 
 

@@ -35,6 +35,20 @@ def test_only_workspaces_whose_home_is_not_made_yet_wait_for_a_snapshot() -> Non
     check_unused(snapshot.id, [of, elsewhere])
 
 
+def test_a_workspace_that_is_being_deleted_keeps_its_own_last_copy_and_says_so() -> None:
+    """A fork that is being deleted only waits, and a DELETE that purges keeps nothing."""
+    of = a_workspace()
+    copy = a_snapshot(of)
+    deleting = an_operation(OperationKind.DELETE, last_copy=source_of(copy))
+    with pytest.raises(SnapshotInUseError, match="taken back"):
+        check_unused(copy.id, [replace(of, operation=deleting)])
+    fork = a_workspace(home_disk=None, home_source=source_of(copy), operation=deleting)
+    with pytest.raises(SnapshotInUseError, match="yet to be made"):
+        check_unused(copy.id, [replace(fork, operation=replace(deleting, last_copy=None))])
+    purging = replace(deleting, purge=True, last_copy=None)
+    check_unused(copy.id, [replace(of, operation=purging)])
+
+
 def test_a_fork_changes_the_record_of_its_snapshot() -> None:
     """Firestore takes a write that changes nothing for none, and would let a deletion pass."""
     snapshot = a_snapshot()

@@ -82,6 +82,19 @@ def test_compute_engines_sixty_days_are_told_if_the_workspace_is_kept_so_long() 
     assert kinds(replace(asleep, ready_generation=None), retention=None) == []
 
 
+def test_a_deletion_says_until_when_it_can_be_taken_back() -> None:
+    """From its own time on, if its home is kept then; otherwise it says that all is lost."""
+    asleep = a_workspace(Status.SUSPENDED)
+    [kept] = outlook(asleep, replace(POLICY, undelete_for=DAY))
+    [purged] = outlook(asleep, replace(POLICY, undelete_for=None))
+    [homeless] = outlook(replace(asleep, home_disk=None), POLICY)
+
+    assert kept.at is not None
+    assert kept.what.endswith(f"can be taken back until {kept.at + DAY:%Y-%m-%d %H:%M} UTC")
+    assert purged.what == homeless.what
+    assert purged.what.endswith("its snapshots and everything in them")
+
+
 def test_what_compute_engine_does_by_configuration_is_told_of_running_machines() -> None:
     """The time of a limit counts from the start at the earliest; a Spot VM may end at any time."""
     since = NOW - 2 * HOUR

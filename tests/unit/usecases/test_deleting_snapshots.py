@@ -74,7 +74,7 @@ def test_a_snapshot_that_a_slow_worker_makes_after_its_deletion_looked_is_delete
     world.machines.script(DeleteInstance, Mishap.SLOW)  # so the disk is there for a while
 
     def delete_and_look() -> None:
-        world.delete("alice", workspace.id)
+        world.delete("alice", workspace.id, purge=True)
         world.pass_time(timedelta(seconds=20))
         assert only(world).state is SnapshotState.DELETING
         assert world.machines.snapshots == {}

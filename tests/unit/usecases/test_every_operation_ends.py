@@ -366,8 +366,12 @@ STORIES = {
     ),
     "rebuild what runs": Story(START, _ready, _rebuild, (DeleteInstance, InsertInstance)),
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
-    "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
-    "delete what is suspended": Story(DELETE, _suspended, _delete, (DeleteInstance, DeleteDisk)),
+    "delete what runs": Story(
+        DELETE, _ready, _delete, (DeleteInstance, CreateSnapshot, DeleteDisk)
+    ),
+    "delete what is suspended": Story(
+        DELETE, _suspended, _delete, (DeleteInstance, CreateSnapshot, DeleteDisk)
+    ),
     "snapshot of what runs": Story(SNAPSHOT, _ready, _snapshot, (CreateSnapshot,)),
     "snapshot of what is suspended": Story(SNAPSHOT, _suspended, _snapshot, (CreateSnapshot,)),
     "restore what runs": Story(
@@ -376,7 +380,7 @@ STORIES = {
     "restore what never reports": Story(
         RESTORE, _stopped, _restore, (DeleteInstance, DeleteDisk), NEVER_READY
     ),
-    "delete what is gone": Story(DELETE, _gone, _delete, (DeleteDisk,)),
+    "delete what is gone": Story(DELETE, _gone, _delete, (CreateSnapshot, DeleteDisk)),
 }
 
 
@@ -390,6 +394,8 @@ def play(story: Story, trouble: Trouble) -> World:
     story.ask(world, ws)
     asked_at, deadlines = world.clock(), POLICY.deadlines
     latest = asked_at + deadlines.of(story.kind) + _one_look(world)
+    if story.kind is OperationKind.DELETE:  # it waits for a slow upload, then deletes the disk
+        latest += 10 * world.durations.upload + deadlines.delete + 3 * _one_look(world)
     # The clean-up after a failure has a deadline as well.
     if story.kind in MAKING:
         latest += deadlines.delete + _one_look(world)

@@ -406,7 +406,7 @@ def test_a_workspace_can_be_made_from_a_snapshot_of_a_fork(forks: Forks) -> None
     forks.world.run()
     fork = forks.recorded(made)
     forks.world.machines.write(Place(fork.zone, fork.disk_name), DAYS_OF_WORK)
-    forks.world.delete("alice", forks.source.id)
+    forks.world.delete("alice", forks.source.id, purge=True)
     forks.world.run()
     assert not forks.world.store.snapshots
     forks.world.snapshot("alice", fork.id)
@@ -560,7 +560,7 @@ def test_a_deletion_that_waits_for_a_fork_is_seldom_tried_and_ends_with_the_fork
     """Each try costs a query. The fork's last commit has the snapshot attended to."""
     world = forks.world
     fork = forks.failed()
-    world.delete("alice", forks.source.id)
+    world.delete("alice", forks.source.id, purge=True)
     world.run(lambda: forks.source.id not in world.store.workspaces)
     world.pass_time(timedelta(hours=6))
     step = world.store.snapshots[forks.snapshot.id].step
@@ -569,6 +569,6 @@ def test_a_deletion_that_waits_for_a_fork_is_seldom_tried_and_ends_with_the_fork
     if ends == "it is READY":
         world.start("alice", fork.id)
     else:
-        world.delete("alice", fork.id)
+        world.delete("alice", fork.id, purge=True)
     world.pass_time(timedelta(minutes=10))
     assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})

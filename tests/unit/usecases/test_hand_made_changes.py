@@ -233,7 +233,7 @@ def test_a_delete_ends_in_time_if_another_machine_uses_the_home_disk(
 
     over = world.workspace(workspace.id)
     assert world.clock() - asked_at <= world.policy.deadlines.delete + world.policy.look_max
-    assert (over.status, over.error and over.error.code) == (Status.ERROR, "DISK_IN_USE")
+    assert (over.status, over.error and over.error.code) == (Status.ERROR, "LAST_COPY_NOT_MADE")
     assert over.error is not None
     assert "instances/holder" in over.error.message
     assert workspace.id in world.store.owners["alice"].workspaces

@@ -23,7 +23,7 @@ from shared.domain.instance import (
 )
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshots import Consistency, Snapshot, delete
-from shared.domain.workspace import HomeDisk, OldHome, Phase, Status, Workspace
+from shared.domain.workspace import HomeDisk, Phase, Status, Workspace
 from tests.fakes.machines import INSTALLATION, GuestMishap, Mishap
 from tests.fakes.world import World, place_of
 
@@ -179,7 +179,8 @@ def test_a_restored_home_has_the_snapshots_content_and_what_was_there_is_kept(
     assert [each.consistency for each in restoring.kept] == ([kept] if kept else [])
     assert [restoring.content_of(each) for each in restoring.kept] == ([SECOND] if kept else [])
     copy = restoring.kept[0].id if kept else None
-    assert after.old_homes == (OldHome(restoring.home.name, restoring.home.zone, copy),)
+    [old] = after.old_homes
+    assert (old.name, old.zone, old.snapshot_id) == (restoring.home.name, restoring.home.zone, copy)
     notes = [event.what for event in restoring.world.store.events]
     assert ("HomeNotKept" in notes) == (kept is None)
 
@@ -231,7 +232,7 @@ def started_since(restoring: Restoring) -> None:
     ("meanwhile", "taken"),
     [
         *((unused, 0), (attached_when_taken, 1), (started_since, 1)),
-        *((used_elsewhere, 1), (held, 1), (lost, 1)),
+        *((used_elsewhere, 1), (lost, 1)),
     ],
 )
 def test_a_snapshot_that_has_all_that_is_in_the_home_is_not_taken_again(
@@ -252,6 +253,56 @@ def test_a_snapshot_that_has_all_that_is_in_the_home_is_not_taken_again(
     assert [restoring.content_of(each) for each in restoring.kept] == [present] * taken
     [old] = after.old_homes
     assert old.snapshot_id == (restoring.kept[0].id if taken else copy.id)
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_a_restore_waits_until_no_other_machine_has_the_home(
+    restoring: Restoring, lets_go: bool
+) -> None:
+    """What that writes would be in no snapshot. If it does not let go, nothing is restored."""
+    world = restoring.world
+    held(restoring)
+    restoring.ask()
+    world.run(
+        lambda: restoring.now.operation is not None and bool(restoring.now.operation.last_fault)
+    )
+    world.machines.write(restoring.home, "what another machine has written")
+    if lets_go:
+        world.machines.release_disk_by_hand(restoring.home)
+    world.run()
+
+    after = restoring.now
+
+    if lets_go:
+        assert (after.status, restoring.content) == (Status.READY, FIRST)
+        kept = [restoring.content_of(each) for each in restoring.kept]
+        assert kept == ["what another machine has written"]
+    else:
+        assert after.home_disk == restoring.before.home_disk
+        assert after.error is not None
+        assert after.error.code == "DISK_IN_USE"
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_old_home_that_somebody_has_used_since_the_restore_stays(
+    restoring: Restoring, used: bool
+) -> None:
+    """Nothing else has what they have written to it."""
+    old = restoring.home
+    restoring.restore()
+    if used:
+        machines = restoring.world.machines
+        restoring.world.pass_time(timedelta(minutes=1))
+        machines.hold_disk_by_hand(old)
+        machines.write(old, "rescued work")
+        machines.release_disk_by_hand(old)
+
+    for _ in range(2):
+        restoring.world.pass_time(timedelta(days=1))
+        restoring.world.reconcile_fleet()
+        restoring.world.run()
+
+    assert (old in restoring.world.machines.disks) is used
 
 
 # ---- what goes wrong ----
@@ -522,24 +573,32 @@ def test_a_home_can_be_restored_to_what_a_restore_replaced(restoring: Restoring)
     assert restoring.content == SECOND
 
 
-def test_a_delete_before_any_commit_of_a_restore_leaves_nothing() -> None:
-    """Neither of the two homes, none of the machines, and none of the snapshots."""
+@pytest.mark.parametrize("purge", [True, False])
+def test_a_delete_before_any_commit_of_a_restore_leaves_nothing(purge: bool) -> None:
+    """Neither of the two homes, none of the machines, and none of the snapshots.
+
+    Unless it purges, its last copy has what was in the home before the RESTORE.
+    """
     seen: set[Phase] = set()
     for nth in range(1, 100):
         restoring = Restoring()
         restoring.ask()
-        deletes = _Deletes(restoring, nth)
+        deletes = _Deletes(restoring, nth, purge=purge)
         restoring.world.run()
         if deletes.phase is None:
             break
         seen.add(deletes.phase)
-        left = (dict(restoring.world.store.workspaces), dict(restoring.world.store.snapshots))
-        assert left == ({}, {}), (nth, deletes.phase)
-        machines = restoring.world.machines
-        assert (machines.instances, machines.disks, machines.snapshots) == ({}, set(), {}), (
-            nth,
-            deletes.phase,
-        )
+        store, machines = restoring.world.store, restoring.world.machines
+        left = (dict(store.workspaces), machines.instances, machines.disks)
+        assert left == ({}, {}, set()), (nth, deletes.phase)
+        if purge:
+            kept = [*store.snapshots, *machines.snapshots, *store.deleted]
+            assert kept == [], (nth, deletes.phase)
+            continue
+        restoring.world.undelete("alice", restoring.before.id)
+        restoring.world.start("alice", restoring.before.id)
+        restoring.world.run()
+        assert restoring.content == SECOND, (nth, deletes.phase)
     assert restoring.now.status is Status.READY
     assert seen >= {
         *(Phase.STOP, Phase.AWAIT_STOPPED, Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT),
@@ -551,8 +610,8 @@ def test_a_delete_before_any_commit_of_a_restore_leaves_nothing() -> None:
 class _Deletes:
     """Asks for a DELETE right before the ``nth`` commit; ``phase`` is where the RESTORE was."""
 
-    def __init__(self, restoring: Restoring, nth: int) -> None:
-        self._restoring, self._left = restoring, nth
+    def __init__(self, restoring: Restoring, nth: int, *, purge: bool) -> None:
+        self._restoring, self._left, self._purge = restoring, nth, purge
         self._commit = restoring.world.store.commit
         self.phase: Phase | None = None
         restoring.world.store.commit = self.commit  # type: ignore[method-assign]
@@ -563,7 +622,8 @@ class _Deletes:
         operation = self._restoring.now.operation if self._left == 0 else None
         if operation is not None:
             self.phase = operation.phase
-            self._restoring.world.delete("alice", self._restoring.before.id)
+            before = self._restoring.before
+            self._restoring.world.delete("alice", before.id, purge=self._purge)
         self._commit(**documents)
 
 

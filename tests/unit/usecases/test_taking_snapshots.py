@@ -414,7 +414,9 @@ def test_two_requests_at_the_same_time_take_one_snapshot(
 def test_a_deletion_at_the_same_time_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a snapshot of a workspace that is being deleted is refused."""
     workspace = world.ready()
-    act_before_the_next_commit(world, monkeypatch, lambda: world.delete("alice", workspace.id))
+    act_before_the_next_commit(
+        world, monkeypatch, lambda: world.delete("alice", workspace.id, purge=True)
+    )
 
     with pytest.raises(OperationUnderWayError):
         world.snapshot("alice", workspace.id)
@@ -429,7 +431,7 @@ def test_a_deletion_of_the_workspace_takes_the_snapshot_with_it(
     """Before Compute was called, while it captures, and while it uploads."""
     world.pass_time(timedelta(seconds=seconds))
 
-    world.delete("alice", taking.id)
+    world.delete("alice", taking.id, purge=True)
     world.run()
 
     assert (dict(world.store.workspaces), dict(world.store.snapshots)) == ({}, {})
@@ -440,7 +442,7 @@ def test_a_deletion_between_a_workers_call_and_its_commit_leaves_no_snapshot(
     world: World, taking: Workspace
 ) -> None:
     """The DELETE makes the record by which it is deleted, since the worker may be about to call."""
-    world.machines.before_call = lambda: world.delete("alice", taking.id)
+    world.machines.before_call = lambda: world.delete("alice", taking.id, purge=True)
     world.run()
 
     calls = [command for command, _ in world.machines.calls]
@@ -544,7 +546,7 @@ def test_the_dry_run_of_a_deletion_says_how_many_snapshots_go(world: World) -> N
     workspace = world.ready()
     taken(world, workspace)
 
-    planned = dry_run_delete(world.records, world.policy, actor("alice"), workspace.id)
+    planned = dry_run_delete(world.records, world.policy, actor("alice"), workspace.id, purge=True)
 
     assert [loss.what for loss in planned.losses][:3] == ["home", "snapshots", "memory"]
     assert "its snapshot is deleted" in planned.losses[1].why
@@ -592,7 +594,7 @@ def test_a_snapshot_stays_while_a_workspace_waits_for_it(world: World) -> None:
     with pytest.raises(SnapshotInUseError):
         world.delete_snapshot("alice", workspace.id, snapshot.id)
 
-    world.delete("alice", workspace.id)
+    world.delete("alice", workspace.id, purge=True)
     world.pass_time(timedelta(minutes=20))
     assert only(world).state is SnapshotState.DELETING
     assert world.machines.snapshots == {snapshot.place.name: SnapshotStatus.READY}
@@ -690,7 +692,7 @@ def test_a_snapshot_that_cannot_be_read_does_not_keep_its_workspace(world: World
     other, snapshot = taken(world, workspace), a_snapshot(workspace)
     world.store.put_snapshots(snapshot)
     world.store.unreadable.add(snapshot.id)
-    world.delete("alice", workspace.id)
+    world.delete("alice", workspace.id, purge=True)
     world.run()
 
     assert dict(world.store.workspaces) == {}

@@ -15,7 +15,7 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from shared.usecases import advance_operation
-from tests.bench.tasks import OPERATIONS, QUICK, SLOW, cost_of
+from tests.bench.tasks import KEEPS, OPERATIONS, QUICK, SLOW, cost_of
 from tests.fakes.interruptions import Interruptions
 from tests.fakes.machines import Durations
 from tests.fakes.world import World, shut_down_by_hand
@@ -24,12 +24,18 @@ MOST_TASKS = 6
 
 
 @pytest.mark.parametrize("durations", [QUICK, Durations(), SLOW], ids=["quick", "usual", "slow"])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [each for each in OPERATIONS if each != KEEPS])
 def test_an_operation_takes_few_tasks_if_nothing_goes_wrong(
     name: str, durations: Durations
 ) -> None:
     """At most six, Pub/Sub's message included, whether Compute is quick or slow."""
     assert 1 <= cost_of(name, durations).tasks <= MOST_TASKS
+
+
+@pytest.mark.parametrize(("hours", "most"), [(0.05, 30), (6, 220)])
+def test_an_upload_is_looked_at_ever_less_often(hours: float, most: int) -> None:
+    """By the DELETE that waits for it, and by the snapshot's own jobs."""
+    assert cost_of(KEEPS, Durations(upload=timedelta(hours=hours))).tasks <= most
 
 
 def test_a_slow_image_takes_few_tasks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from workspace_cli import dry_run, features
 from workspace_cli.app import App
 from workspace_cli.commands import _options, _source
-from workspace_cli.errors import RefusedError, SnapshotNotFoundError
+from workspace_cli.errors import CommandError, RefusedError, SnapshotNotFoundError
 from workspace_cli.following import Goal, after_snapshot, come_back, follow
 from workspace_cli.main import SNAPSHOT, WORKSPACE, Command
 from workspace_cli.snapshots import Snapshot, find_snapshot, list_of
@@ -91,22 +92,29 @@ def _followed(app: App, asked: Workspace, source: Snapshot, goal: Goal) -> Works
         CommandError: it has not come to that.
     """
     [outcome] = follow(app, [asked], goal)
-    after = outcome.workspace or asked
     if outcome.error is not None:
-        if after.is_settled and after.is_not_restored:
-            outcome.error.hint = _way_out(after)
         raise outcome.error
-    app.console.note(
-        f"Its home is what the snapshot {source.label} holds."
-        f" A snapshot has what was in it before:\n  {_source.listing(after)}"
-    )
+    after = outcome.workspace or asked
+    app.console.note(f"Its home is what the snapshot {source.label} holds. {_kept(app, asked)}")
     return after
 
 
-def _way_out(failed: Workspace) -> str:
-    if failed.status == "READY":
-        return "its home is what it was, and it goes on"
-    return f"its home is what it was. To go on: workspace start {failed.argument}"
+def _kept(app: App, asked: Workspace) -> str:
+    """Return where what was in the home before is now, and what gets it back.
+
+    The snapshot that a RESTORE takes has the operation's own id. There is none if an earlier one
+    had all of the home already, or if there was no home.
+    """
+    with suppress(CommandError):  # it is restored all the same
+        there = list_of(app.client().snapshots(asked.id)).snapshots
+        made_by = asked.operation.id if asked.operation else None
+        for each in there:
+            if each.id == made_by and each.state == "READY":
+                return (
+                    f"What was in it before is the snapshot {each.label}. To go back to that:\n"
+                    f"  workspace restore {asked.argument} {each.argument}"
+                )
+    return f"To see which snapshot has what was in it before:\n  {_source.listing(asked)}"
 
 
 def _confirm(app: App, workspace: Workspace, source: Snapshot, seconds: float) -> None:

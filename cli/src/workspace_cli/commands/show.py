@@ -91,6 +91,8 @@ def _next(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
     until = workspace.kept_awake_until
     if until is not None and until > now:
         yield "kept awake", f"until {day_or_time(until, now)}"
+    if workspace.undelete_until is not None:
+        yield "undelete", f"until {day_or_time(workspace.undelete_until, now)}"
 
 
 def _watch(app: App, workspace: Workspace, output: str) -> None:

@@ -32,8 +32,9 @@ from workspace_cli.workspaces import SURE_LENGTH, Workspace
 def command(app: App, /, name: str, **given: Any) -> None:
     """List the snapshots of the workspace NAME, the newest first.
 
-    SIZE is what a snapshot takes besides those before it. With --delete, delete one: nothing brings
-    it back, and workspaces that were made from it stay.
+    Those without a name may be the Hub's own: it keeps what is in a home before a restore or a
+    deletion. SIZE is what a snapshot takes besides those before it. With --delete, delete one:
+    nothing brings it back, and workspaces that were made from it stay.
     """
     if given["unwanted"] is None and given["yes"]:
         raise click.UsageError("--yes goes with --delete only.")
@@ -68,6 +69,8 @@ def _show(app: App, workspace: Workspace, there: SnapshotList, output: str) -> N
     for each in there.snapshots:
         if each.state == "FAILED":
             app.console.note(f"{each.label} {snapshots.how_it_is(each)}.")
+        elif each.is_automatic and each.state != "DELETING":
+            app.console.note(snapshots.why_kept(each, now))
     if workspace.snapshot_failure is not None:
         app.console.note(f"The last one was not taken: {workspace.snapshot_failure.reason}.")
     app.console.note(_more(workspace, there, now, is_taken=taken is not None))

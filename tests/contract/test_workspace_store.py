@@ -1492,13 +1492,14 @@ def test_a_change_keeps_fields_that_only_a_newer_version_knows(address: str) -> 
 
 
 def test_a_workspaces_document_has_the_form_that_its_record_needs(address: str) -> None:
-    """Version 0.1 can use it again once its home is not to be made from a snapshot any more."""
+    """Version 0.1 can use it again once nothing of it needs a snapshot any more."""
     with client_of(address) as client:
         store = store_of(client, address)
         document = client.collection("workspaces").document(FULL.id)
         make(store, FULL)
         assert document.get().get("schema_version") == FULL.schema_version == 2
-        store.commit(workspaces=[(read(store, FULL.id), replace(FULL, home_source=None))])
+        usable = replace(FULL, home_source=None, operation=None)
+        store.commit(workspaces=[(read(store, FULL.id), usable)])
         assert document.get().get("schema_version") == 1
 
 

@@ -113,7 +113,7 @@ def test_a_delete_fails_while_another_machine_holds_the_home_and_succeeds_afterw
 
     assert eventually(over, TIMEOUT_SECONDS)
     error = alice.status(workspace["id"])["error"]
-    assert (error["code"], holder in error["message"]) == ("DISK_IN_USE", True)
+    assert (error["code"], holder in error["message"]) == ("LAST_COPY_NOT_MADE", True)
     release_disk_by_hand(cloud, workspace)
     delete(cloud, alice, workspace["id"])
 

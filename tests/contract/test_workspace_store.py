@@ -1498,7 +1498,7 @@ def test_a_workspaces_document_has_the_form_that_its_record_needs(address: str) 
         document = client.collection("workspaces").document(FULL.id)
         make(store, FULL)
         assert document.get().get("schema_version") == FULL.schema_version == 2
-        usable = replace(FULL, home_source=None, operation=None)
+        usable = replace(FULL, home_source=None, operation=None, old_homes=())
         store.commit(workspaces=[(read(store, FULL.id), usable)])
         assert document.get().get("schema_version") == 1
 

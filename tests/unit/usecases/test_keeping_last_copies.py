@@ -370,7 +370,7 @@ def test_a_home_of_which_no_last_copy_can_be_made_stays(
     assert over.error is not None
     assert (over.status, over.error.code) == (Status.ERROR, LAST_COPY_NOT_MADE)
     assert WITHOUT[go_wrong].casefold() in over.error.message.casefold()
-    assert "Delete the workspace again, or delete it with purge" in over.error.message
+    assert "Delete the workspace again, delete it with purge" in over.error.message
     assert over.home_disk == HomeDisk(deleting.home.name, deleting.home.zone)
     machines = deleting.world.machines
     assert (machines.instances, deleting.home in machines.disks) == ({}, True)

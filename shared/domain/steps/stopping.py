@@ -10,7 +10,7 @@ from shared.domain.steps.booting import boot_off
 from shared.domain.steps.failing import begin_cleanup, end_failed, recording
 from shared.domain.steps.moves import STOP, Go
 from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.workspace import OperationKind, Phase, Problem, Status
+from shared.domain.workspace import OperationKind, Phase, Problem, Status, Workspace
 
 # A machine that came back to running so often is stopped instead of suspended.
 MOST_SUSPENDS_UNDONE = 2
@@ -120,16 +120,20 @@ def go_on_off(step: Step) -> Updated:
     if step.operation.kind is OperationKind.RESTORE:
         why = "The home is restored, so the machine was shut down."
         without, notes = without_memory(step.workspace, why)
-        off = replace(without, machine_running=False, running_since=None)
-        if off.status is Status.READY:
-            off = replace(off, status=Status.SUSPENDED)
-        return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=off)), notes=notes)
+        off = replace(step, workspace=_off(without))
+        return replace(Go(Phase.SNAPSHOT)(off), notes=notes)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
     without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
     stopped = replace(step, workspace=without).finish(
         Status.SUSPENDED, "WorkspaceStopped", _reason_kept(step)
     )
     return replace(stopped, notes=notes)
+
+
+def _off(workspace: Workspace) -> Workspace:
+    """Return a workspace whose machine is off in the middle of an operation: it is not READY."""
+    off = replace(workspace, machine_running=False, running_since=None)
+    return replace(off, status=Status.SUSPENDED) if off.status is Status.READY else off
 
 
 def go_on_suspended(step: Step) -> Updated:
@@ -139,5 +143,5 @@ def go_on_suspended(step: Step) -> Updated:
     if step.operation.kind is OperationKind.START:
         return Go(Phase.SURVEY)(step)
     if step.operation.kind is OperationKind.RESTORE:
-        return Go(Phase.SNAPSHOT)(step)
+        return Go(Phase.SNAPSHOT)(replace(step, workspace=_off(step.workspace)))
     return end_suspended(step)

@@ -176,7 +176,7 @@ def plan(step: Step) -> Decision:
     A job may come after the deadline. What has succeeded by then is taken; any other operation
     ends.
     """
-    step = _with_home_again(_with_used_home(step))
+    step = _with_deleted_home(_with_home_again(_with_used_home(step)))
     decision = _decide(step)
     in_time = step.now < step.operation.deadline_at
     if in_time or _ends(decision) or _nears_the_end(step, decision):
@@ -207,6 +207,19 @@ def _with_used_home(step: Step) -> Step:
     if step.operation.kind is not OperationKind.START:
         return step
     return replace(step, workspace=with_used_home(step.workspace, step.inputs.instance))
+
+
+def _with_deleted_home(step: Step) -> Step:
+    """Return the step with the last copy as the home, if the disk of which it is one is gone.
+
+    The worker that deleted the disk may have died before it said so.
+    """
+    inputs, operation = step.inputs, step.operation
+    looked = operation.phase is Phase.DELETE_DISK and not inputs.pending and inputs.fault is None
+    copied = operation.kind is OperationKind.DELETE and operation.last_copy is not None
+    if not looked or not copied or not step.lacks_home:
+        return step
+    return replace(step, workspace=with_copy(step.workspace, operation))
 
 
 def move_of(step: Step) -> Move:
@@ -267,7 +280,7 @@ def _nears_the_end(step: Step, decision: Decision) -> bool:
 
 def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Updated:
     """Record what became of a planned call: the operation that Compute started, or a refusal."""
-    step = _keeping_home(_with_used_home(step), call.command)
+    step = _keeping_home(_with_deleted_home(_with_used_home(step)), call.command)
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
     if isinstance(call.command, CreateSnapshot):

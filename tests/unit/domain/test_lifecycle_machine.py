@@ -516,8 +516,10 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
-            # A STOP that failed left the machine usable: START changes nothing, also not the error.
-            assert workspace.error is None or workspace.error.operation_kind is OperationKind.STOP
+            # A STOP or a RESTORE that failed left the machine usable: START changes nothing, also
+            # not the error.
+            failed = workspace.error.operation_kind if workspace.error else None
+            assert failed in {None, OperationKind.STOP, OperationKind.RESTORE}
             machine = self.world.machine(workspace)
             assert machine is not None
             assert machine.reported

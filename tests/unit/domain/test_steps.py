@@ -703,9 +703,9 @@ def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
     call = steps.plan(a_step(workspace, home))
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
-    waiting = changed(steps.record_outcome(a_step(workspace), call, in_use))
+    waiting = changed(steps.record_outcome(a_step(workspace, home), call, in_use))
     over = changed(steps.plan(a_step(waiting, home, now=workspace.operation.deadline_at)))
-    accepted = steps.record_outcome(a_step(waiting), call, StartedCall("gce-1"))
+    accepted = steps.record_outcome(a_step(waiting, home), call, StartedCall("gce-1"))
     freed = changed(accepted)
 
     assert (over.status, over.operation, over.home_disk) == (

@@ -370,7 +370,7 @@ def test_a_home_of_which_no_last_copy_can_be_made_stays(
     assert over.error is not None
     assert (over.status, over.error.code) == (Status.ERROR, LAST_COPY_NOT_MADE)
     assert WITHOUT[go_wrong].casefold() in over.error.message.casefold()
-    assert "Delete the workspace again, or delete it with purge" in over.error.message
+    assert "Delete the workspace again, delete it with purge" in over.error.message
     assert over.home_disk == HomeDisk(deleting.home.name, deleting.home.zone)
     machines = deleting.world.machines
     assert (machines.instances, deleting.home in machines.disks) == ({}, True)
@@ -514,8 +514,21 @@ def other_disk_stays(deleting: Deleting) -> None:
     assert deleting.home not in machines.disks
 
 
+def deleted_by_another(deleting: Deleting) -> None:
+    """Have somebody else delete the home once it is copied, and Compute refuse to delete another.
+
+    That is what a worker sees if the one before it has died after its call.
+    """
+    machines = deleting.world.machines
+    machines.delete_by_hand(place_of(deleting.before), keep_boot_disk=True)
+    deleting.until(Phase.AWAIT_STORED)
+    machines.delete_disk_by_hand(deleting.home)
+    machines.script(DeleteDisk, Mishap.REFUSED, FaultKind.POLICY, times=99)
+    deleting.world.run(lambda: deleting.is_over)
+
+
 @pytest.mark.parametrize("way_out", ["delete", "start", "purge"])
-@pytest.mark.parametrize("go_wrong", [disk_stays, other_disk_stays])
+@pytest.mark.parametrize("go_wrong", [disk_stays, other_disk_stays, deleted_by_another])
 def test_a_delete_that_fails_after_its_copy_leaves_the_disk_or_the_copy_as_the_home(
     deleting: Deleting, go_wrong: Callable[[Deleting], None], way_out: str
 ) -> None:

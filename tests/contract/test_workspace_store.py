@@ -128,6 +128,7 @@ FULL = Workspace(
             "0b1c2d3e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-2", 60, "home-1"
         ),
         copied_at=NOW - timedelta(minutes=1),
+        former_detached_at=NOW - timedelta(minutes=3),
         home_detached=True,
         purge=True,
     ),

@@ -46,6 +46,8 @@ def delete_machine(step: Step) -> Decision:
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
     if restores and _has_run_since_copy(step):
         return _leave_started(step)
+    if restores and first:  # so that a worker that dies after its call is told from somebody else
+        return step.enter(operation.phase, "DeletionBegun", attempt=1)
     return DELETE(step)
 
 

@@ -91,7 +91,12 @@ def _trails(events: list[Event]) -> dict[str, list[Event]]:
 
 def _results(trail: list[Event]) -> list[Event]:
     """Return the Hub's events that say what became of a workspace, not of one of its snapshots."""
-    return [event for event in trail if event["who"] == "hub" and not event.get("snapshot_id")]
+    return [
+        event
+        for event in trail
+        if event["who"] == "hub"
+        and (not event.get("snapshot_id") or event.get("operation_kind") == "RESTORE")
+    ]
 
 
 def _lost_requests(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
@@ -107,7 +112,7 @@ def _lost_requests(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str
         begun = [
             event
             for event in trails[exchange.workspace_id]
-            if event["what"] == _REQUESTED[exchange.verb]
+            if event["what"] in {_REQUESTED[exchange.verb], _begins(operation["kind"])}
         ]
         began_at = _time(operation["requested_at"])
         own = any(event["request_id"] == exchange.request_id for event in begun)
@@ -119,6 +124,14 @@ def _lost_requests(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str
                 f"but has no event of {exchange.workspace_id}"
             )
     return lost
+
+
+def _begins(kind: str) -> str:
+    """Return the event of a request that begins an operation of this kind.
+
+    A START of a READY workspace is answered with the SNAPSHOT that is under way.
+    """
+    return "WorkspaceRequested" if kind == "CREATE" else f"{kind.capitalize()}Requested"
 
 
 def _unfinished_operations(trails: dict[str, list[Event]]) -> list[str]:

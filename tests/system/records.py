@@ -183,11 +183,16 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
 
 
 def snapshots_in_compute(cloud: RunningCloud) -> list[dict[str, Any]]:
-    """Return all snapshots in Compute, of which there is one page at most."""
+    """Return all snapshots in Compute, from all pages."""
     url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/global/snapshots"
-    answer = requests.get(url, timeout=10)
-    answer.raise_for_status()
-    found: list[dict[str, Any]] = answer.json().get("items", [])
+    found: list[dict[str, Any]] = []
+    token: str | None = ""
+    while token is not None:
+        answer = requests.get(url, params={"pageToken": token} if token else {}, timeout=10)
+        answer.raise_for_status()
+        page = answer.json()
+        found += page.get("items", [])
+        token = page.get("nextPageToken")
     return found
 
 

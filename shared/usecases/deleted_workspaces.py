@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 from shared import logs
 from shared.domain.access import Actor, authorize_list, authorize_undelete
 from shared.domain.deleted import DeletedWorkspace, is_due, undeleted, usable_copy
-from shared.domain.errors import NotAllowedError, OperationUnderWayError
+from shared.domain.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    NotAllowedError,
+    OperationUnderWayError,
+)
 from shared.domain.events import request_event
 from shared.domain.forks import forked
 from shared.domain.lifecycle import CLEANUP
@@ -81,6 +86,7 @@ def undelete(
     Raises:
         DeletedWorkspaceNotFoundError: there is none to take back, or it is somebody else's.
         OperationUnderWayError: it is still being deleted.
+        InvalidRequestError: it exists under another name than ``name``.
         LastCopyGoneError: the snapshot that its home would be made from is gone.
         NameTakenError, QuotaExceededError: as ``owner_limits.take_back`` raises them.
         TooManyRequestsError, UnavailableError
@@ -94,19 +100,24 @@ def undelete(
         with records.audit.refusals(actor, workspace_id, known, requested.what):
             workspace = authorize_undelete(actor, workspace_id, known)
         if stored is None:
-            return _not_deleted(records, requested, workspace)
+            return _not_deleted(records, requested, workspace, name)
         with failure_audited(records, requested, workspace):
             return _take_back(records, policy, requested, stored, name)
 
     return records.retry(attempt)
 
 
-def _not_deleted(records: Records, requested: Requested, workspace: Workspace) -> Workspace:
-    """Return a workspace that need not be taken back."""
+def _not_deleted(
+    records: Records, requested: Requested, workspace: Workspace, name: str | None
+) -> Workspace:
+    """Return a workspace that need not be taken back, unless it was to get another name by that."""
     actor, operation = requested.actor, workspace.operation
     with failure_audited(records, requested, workspace):
         if operation is not None and workspace.is_being_deleted:
             raise OperationUnderWayError(operation)
+        if name is not None and name != workspace.name:
+            message = f"cannot be given: the workspace exists, and is called {workspace.name!r}"
+            raise InvalidRequestError([FieldProblem("name", message)])
     if actor.acts_as_admin(workspace.owner_id):
         event = request_event(actor, workspace, requested.what, records.clock())
         records.store.commit(events=[event])

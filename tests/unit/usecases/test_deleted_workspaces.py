@@ -14,6 +14,7 @@ from shared.domain.deleted import MOST_PURGED, DeletedWorkspace
 from shared.domain.errors import (
     ConflictError,
     DeletedWorkspaceNotFoundError,
+    InvalidRequestError,
     LastCopyGoneError,
     NameTakenError,
     NotAllowedError,
@@ -232,12 +233,15 @@ def test_a_workspace_can_be_deleted_and_taken_back_again_and_again(world: World)
 
 
 def test_the_same_undelete_again_changes_nothing(world: World) -> None:
-    """Whatever has become of the workspace by then; the other name comes too late."""
+    """Whatever has become of the workspace by then. Another name comes too late, and is refused."""
     entry = deleted(world)
     world.undelete("alice", entry.id)
     ready = start(world, world.workspace(entry.id))
     commits = world.store.counts.commits
-    assert world.undelete("alice", entry.id, "other") == ready
+    assert world.undelete("alice", entry.id) == ready
+    assert world.undelete("alice", entry.id, ready.name) == ready
+    with pytest.raises(InvalidRequestError, match=f"^name: .* is called '{ready.name}'$"):
+        world.undelete("alice", entry.id, "other")
     assert world.store.counts.commits == commits
 
 
@@ -253,13 +257,18 @@ def test_an_undelete_whose_commit_lost_its_answer_is_a_success(world: World) -> 
 
 
 @pytest.mark.parametrize("name", [None, "other"])
-def test_of_two_undeletes_at_once_both_get_the_workspace(
+def test_of_two_undeletes_at_once_the_first_one_makes_the_workspace(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    """It is made once, by the first one."""
+    """The second one gets it too, unless it asks for another name."""
     entry = deleted(world)
     act_before_the_commit(world, monkeypatch, "deleted", lambda: world.undelete("alice", entry.id))
-    assert world.undelete("alice", entry.id, name) == world.workspace(entry.id)
+    if name is None:
+        assert world.undelete("alice", entry.id) == world.workspace(entry.id)
+    else:
+        with pytest.raises(InvalidRequestError):
+            world.undelete("alice", entry.id, name)
+    assert world.workspace(entry.id).name == entry.workspace.name
     assert world.workspace(entry.id).name == "one"
     assert [what for what, _ in whats(world, entry.id)].count("WorkspaceUndeleted") == 1
 

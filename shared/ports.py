@@ -272,10 +272,9 @@ class Machines(Protocol):
 
         Calls with the same ``request_id`` (a UUID) are one call, however often it is repeated. Only
         ``LabelSnapshot`` is made again each time, with the same result: Compute takes no request id
-        for it.
-        ``RefreshMetadata`` and the commands that label read before they write. If somebody
+        for it. ``RefreshMetadata`` and the commands that label read before they write. If somebody
         else writes in between, the call or its operation ends with ``NOT_READY``, and can be
-        repeated.
+        repeated. ``ResizeDisk`` to a size that the disk has, or more, is refused (``INVALID``).
 
         Raises:
             MachineFaultError: Compute refused. The error's ``fault`` says what that means for this

@@ -7,7 +7,7 @@ nothing is begun. With ``dry_run`` it only says what it would do.
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.bodies import read_dry_run, read_stop
+from shared.entry.bodies import read_dry_run, read_only_dry_run
 from shared.entry.dry_run import dry_run_json
 from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
@@ -20,7 +20,7 @@ HUB = hub("store", "identity", "operation_jobs")
 def stop_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 if it is suspended already."""
     who = actor_of(request, HUB)
-    read_stop(request)
+    read_only_dry_run(request)
     if read_dry_run(request):
         run = manage_workspaces.dry_run_stop(HUB.records, HUB.policy, who, workspace_id)
         return Answer(200, dry_run_json(run, HUB.policy, HUB.settings.prices))

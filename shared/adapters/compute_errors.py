@@ -30,7 +30,7 @@ _MAX_MESSAGE_CHARACTERS = 10_000  # of a message that are read; the rest is igno
 _INSERT = frozenset({"insert"})
 _ON_AN_EXISTING_RESOURCE = frozenset(
     {
-        *("delete", "get", "getIamPolicy", "resume", "setIamPolicy"),
+        *("delete", "get", "getIamPolicy", "resize", "resume", "setIamPolicy"),
         *("setLabels", "setMetadata", "start", "stop", "suspend"),
     }
 )

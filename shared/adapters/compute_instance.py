@@ -188,7 +188,8 @@ def _home_disk(
     else:
         disk.initialize_params = types.AttachedDiskInitializeParams(
             disk_name=command.home_disk,
-            disk_size_gb=settings.home_disk_gb,
+            # Compute refuses a disk that is smaller than the snapshot's.
+            disk_size_gb=max(settings.home_disk_gb, command.home_gb or 0),
             disk_type=_disk_type(command, settings),
             labels=resource_labels,
         )
@@ -196,8 +197,6 @@ def _home_disk(
             disk.initialize_params.source_snapshot = (
                 f"projects/{project_id}/global/snapshots/{command.home_snapshot}"
             )
-            # Compute refuses a disk that is smaller than the snapshot's.
-            disk.initialize_params.disk_size_gb = max(settings.home_disk_gb, command.home_gb or 0)
     return disk
 
 

@@ -55,6 +55,7 @@ from shared.domain.instance import (
     OperationState,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -102,6 +103,7 @@ _VERBS: dict[type[Command], str] = {
     StopInstance: "stop",
     DeleteInstance: "delete",
     DeleteDisk: "delete",
+    ResizeDisk: "resize",
     CreateSnapshot: "insert",
     LabelSnapshot: "setLabels",
     DeleteSnapshot: "delete",
@@ -119,7 +121,7 @@ _INSTANCE_FIELDS = (
     "id,name,zone,status,machineType,labels,networkInterfaces/networkIP,disks/source,"
     "creationTimestamp,lastStartTimestamp,lastStopTimestamp,lastSuspendedTimestamp"
 )
-_DISK_FIELDS = "name,zone,labels,users,creationTimestamp,lastDetachTimestamp"
+_DISK_FIELDS = "name,zone,labels,sizeGb,users,creationTimestamp,lastDetachTimestamp"
 LISTED_INSTANCES = (
     f"items/*/instances({_INSTANCE_FIELDS}),items/*/warning,warning,unreachables,nextPageToken"
 )
@@ -373,6 +375,13 @@ class ComputeMachines(Machines):
             case DeleteDisk():
                 delete = types.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
+            case ResizeDisk():
+                larger = types.ResizeDiskRequest(
+                    **self._disk_at(command.place),
+                    disks_resize_request_resource=types.DisksResizeRequest(size_gb=command.size_gb),
+                    **once,
+                )
+                return self._disks.resize_unary(larger, timeout=CALL_SECONDS)
             case CreateSnapshot():
                 return self._create_snapshot(command, once)
             case LabelSnapshot():
@@ -574,6 +583,7 @@ def _disk(found: Any) -> Disk:
         zone=_last_part(found.zone),
         labels=dict(found.labels),
         created_at=datetime.fromisoformat(found.creation_timestamp),
+        size_gb=found.size_gb,
         users=tuple(_last_part(user) for user in found.users),
         detached_at=_time_or_none(found.last_detach_timestamp),
     )

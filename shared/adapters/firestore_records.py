@@ -25,6 +25,7 @@ from shared.domain.workspace import (
     Access,
     AccessState,
     Activity,
+    FormerMachine,
     HomeDisk,
     HomeSource,
     HostKey,
@@ -181,6 +182,8 @@ def _operation(document: Document | None) -> Operation | None:
     for name in ("restores", "last_copy"):
         if source := document.get(name):
             fields[name] = HomeSource(**_known(source, HomeSource))
+    if machine := document.get("former_machine"):
+        fields["former_machine"] = FormerMachine(**_known(machine, FormerMachine))
     if former := document.get("former_home"):
         fields["former_home"] = HomeDisk(**_known(former, HomeDisk))
     return Operation(**fields)

@@ -364,6 +364,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "machine.home_disk_gb",
             "The size of the home disk.",
             default=50,
+            also_fills="policy.home_disk_gb",
+        ),
+        Setting(
+            "HUB_HOME_DISK_MAX_GB",
+            whole_number(at_least=10),
+            "policy.home_disk_max_gb",
+            "The largest size to which a person may grow a home disk.",
+            default=_USUAL.home_disk_max_gb,
         ),
         Setting(
             "HUB_DISK_TYPES",
@@ -616,6 +624,23 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             default=_USUAL.retention,
         ),
         Setting(
+            "HUB_ARCHIVE_SECONDS",
+            seconds_or_off(),
+            "policy.archive_after",
+            "A workspace that has been suspended for this long is archived: its home is kept as a"
+            " snapshot, its machine and its disk are deleted. That is announced three days before,"
+            " so it takes at least these. It must be below `HUB_RETENTION_SECONDS`.",
+            default=_USUAL.archive_after,
+        ),
+        Setting(
+            "HUB_ARCHIVES_PER_RUN",
+            whole_number(at_least=1),
+            "policy.archives_per_run",
+            "How many workspaces a run of the clean-up archives at most. It runs every five"
+            " minutes.",
+            default=_USUAL.archives_per_run,
+        ),
+        Setting(
             "HUB_UNDELETE_SECONDS",
             seconds_or_off(),
             "policy.undelete_for",
@@ -667,6 +692,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "How long a RESTORE may take: with the upload of the snapshot that keeps what is in the"
             " home, which may take many minutes, and with the boot of the new machine.",
             default=_USUAL.deadlines.restore,
+        ),
+        Setting(
+            "HUB_ARCHIVE_DEADLINE_SECONDS",
+            SECONDS,
+            "policy.deadlines.archive",
+            "How long an ARCHIVE may take, without the upload of its snapshot, which may take"
+            " hours.",
+            default=_USUAL.deadlines.archive,
         ),
         Setting(
             "HUB_DELETE_DEADLINE_SECONDS",

@@ -83,6 +83,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from _defaults_that_are_not_allowed(settings)
     yield from _clients_that_are_refused(settings)
     yield from _for_direct_connections_only(settings)
+    yield from _archived_after_its_deletion(settings)
 
 
 def _nobody_is_served(settings: Settings) -> Iterator[str]:
@@ -249,3 +250,17 @@ def _for_direct_connections_only(settings: Settings) -> Iterator[str]:
     connect = settings.connect
     if connect.kind is ConnectKind.IAP and (connect.jump or connect.port != 22):
         yield "HUB_CONNECT_JUMP, and another HUB_CONNECT_PORT than 22, need HUB_CONNECT=direct"
+
+
+def _archived_after_its_deletion(settings: Settings) -> Iterator[str]:
+    """Nothing would ever be archived: the sweep deletes first."""
+    policy = settings.policy
+    if policy.archive_after is None or policy.retention is None:
+        return
+    if max(policy.archive_after, policy.archive_notice) >= policy.retention:
+        days = policy.archive_notice.days
+        yield (
+            f"HUB_ARCHIVE_SECONDS, or the {days} days before which an archive is announced, must be"
+            " below HUB_RETENTION_SECONDS: workspaces would be deleted before they are archived."
+            " HUB_ARCHIVE_SECONDS=0 archives none"
+        )

@@ -160,6 +160,7 @@ def finish(
         kept_awake_until=None if status is Status.SUSPENDED else workspace.kept_awake_until,
         running_since=_running_since(workspace) if status is Status.READY else None,
     )
+    notes: tuple[Note, ...] = ()
     if status is Status.READY and workspace.status is not Status.READY:
         ended = replace(
             ended,
@@ -167,43 +168,64 @@ def finish(
             last_activity=Activity.STARTED,
             kept_awake_since=None,
         )
+        ended, notes = _without_former_machine(ended, workspace.operation)
         ended = _without_former_home(ended, workspace.operation)
-    return Updated(attended(ended, now), event)
+    return Updated(attended(ended, now), event, notes=notes)
+
+
+def _without_former_machine(
+    ended: Workspace, operation: Operation | None
+) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return a workspace that is READY after a move, and a note if that has cost it memory."""
+    machine = operation.former_machine if operation else None
+    if machine is None or machine.ready_generation != machine.generation:
+        return ended, ()
+    why = f"The workspace moved to zone {ended.zone}."
+    lost = replace(ended, memory_kept=False, memory_lost_because=why)
+    return lost, (Note("MemoryLost", why),)
 
 
 def _without_former_home(ended: Workspace, operation: Operation | None) -> Workspace:
     """Return a workspace that has become READY with its present disk as its only home.
 
-    After a RESTORE, the former one is an old home.
+    After a RESTORE or a move, the former one is an old home.
     """
     home = HomeDisk(ended.disk_name, ended.zone)
-    moved = replace(ended, home_disk=home, home_source=None)
+    moved = replace(ended, home_disk=home, home_source=None, archived_at=None)
     former = operation.former_home if operation else None
     if operation is None or former is None:
         return moved
-    copy = operation.last_copy
+    copy, machine = operation.last_copy, operation.former_machine
     old = OldHome(
         former.name,
         former.zone,
         copy.snapshot_id if copy else None,
+        machine.instance_id if machine else None,
         operation.former_detached_at,
+        outlived=machine is not None,
     )
     return replace(moved, old_homes=(*moved.old_homes, old))
 
 
 def with_former_home(workspace: Workspace) -> Workspace:
-    """Return the workspace with the home that it had before its RESTORE, if it has another by now.
+    """Return the workspace with the home that it had before its RESTORE or its move.
 
-    What the RESTORE has made is nobody's before it is READY. Until it is deleted it is an old home,
-    whose content its snapshot has. The machine, if there is one, is not the workspace's any more.
+    What that has made is nobody's before it is READY. Until it is deleted it is an old home, whose
+    content its snapshot has. Its machine is not the workspace's any more: after a RESTORE there is
+    none, and after a move there is the one of before.
     """
     operation = workspace.operation
     former = operation.former_home if operation else None
     if operation is None or former is None:
         return workspace
-    restores = operation.restores
-    made = OldHome(workspace.disk_name, workspace.zone, restores.snapshot_id if restores else None)
-    return replace(
+    source, machine = operation.restores or operation.last_copy, operation.former_machine
+    made = OldHome(
+        workspace.disk_name,
+        workspace.zone,
+        source.snapshot_id if source else None,
+        workspace.instance_id if machine else None,
+    )
+    back = replace(
         workspace,
         zone=former.zone,
         home_disk=former,
@@ -211,6 +233,18 @@ def with_former_home(workspace: Workspace) -> Workspace:
         instance_id=None,
         machine_made_at=None,
         old_homes=(*workspace.old_homes, made),
+        home_gb=operation.last_copy.disk_gb if operation.last_copy else None,
+    )
+    if machine is None:
+        return back
+    return replace(
+        back,
+        instance_id=machine.instance_id,
+        machine_made_at=machine.made_at,
+        generation=machine.generation,
+        ready_generation=machine.ready_generation,
+        image_tag=machine.image_tag,
+        machine_type=machine.machine_type,
     )
 
 
@@ -234,7 +268,7 @@ def with_home(workspace: Workspace) -> Workspace:
     if workspace.home_disk is not None:
         return workspace
     home = HomeDisk(workspace.disk_name, workspace.zone)
-    return replace(workspace, home_disk=home, home_source=None)
+    return replace(workspace, home_disk=home, home_source=None, archived_at=None)
 
 
 def _running_since(workspace: Workspace) -> datetime | None:
@@ -246,8 +280,13 @@ def _running_since(workspace: Workspace) -> datetime | None:
 
 
 def _stopped_because(workspace: Workspace) -> StopReason | None:
-    """Return why the workspace is suspended now. Only a STOP changes the reason."""
+    """Return why the workspace is suspended now. Only a STOP changes the reason.
+
+    One that ran until it was archived was not suspended before.
+    """
     operation = workspace.operation
+    if operation is not None and operation.kind is OperationKind.ARCHIVE:
+        return workspace.stopped_because or StopReason.REQUESTED
     if operation is None or operation.kind is not OperationKind.STOP:
         return workspace.stopped_because
     return StopReason.IDLE if operation.automatic else StopReason.REQUESTED

@@ -30,10 +30,10 @@ def commit_of(
     """Return the commit of a step, a sweep or a report. No quota applies to these.
 
     ``owner`` is the owner's record if the transition counts for it (``counts_for_owner``).
-    ``actor`` is who asked for the change, if it is somebody whom the trail names.
+    ``actor`` is who asks for what begins, if it is somebody whom the trail names.
     """
     events = hub_events(transition, now)
-    if actor is not None:
+    if actor is not None and transition.begins is not None:
         events += (request_event(actor, transition.before, transition.change.event, now),)
     return Commit(transition, after_change(owner, transition) if owner else None, events)
 

@@ -24,6 +24,7 @@ from shared.domain.instance import (
     Instance,
     InstanceState,
     Place,
+    ResizeDisk,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -109,7 +110,7 @@ def course_of(before: Workspace, after: Workspace, now: datetime, policy: Policy
         step = Step(
             workspace=workspace,
             operation=operation,
-            inputs=seen.inputs(operation),
+            inputs=seen.inputs(workspace, operation),
             now=now,
             policy=policy,
         )
@@ -153,13 +154,22 @@ def _next(step: Step, seen: "_Seen") -> tuple[Workspace | None, list[Loss]]:
 
 
 def _lost_by(command: Command, step: Step) -> list[Loss]:
-    """Return what a call deletes. Before a workspace's first boot there is nothing to lose."""
+    """Return what a call deletes. Before a workspace's first boot there is nothing to lose.
+
+    A move leaves the machine of before to the hourly sweep.
+    """
+    former = step.operation.former_machine
+    if isinstance(command, InsertInstance) and former and former.instance_id:
+        why = "what was changed outside the home stays behind on the machine's boot disk."
+        return [Loss(Lost.BOOT_DISK, f"{_reason(step)}: {why}")]
     if step.workspace.home_disk is None:
         return []
     match command:
         case DeleteInstance():
             why = "what was changed outside the home is deleted with the machine's boot disk."
             return [Loss(Lost.BOOT_DISK, f"{_reason(step)}: {why}")]
+        case DeleteDisk() if step.operation.kind is OperationKind.ARCHIVE:
+            return []
         case DeleteDisk():
             why = "the home disk is deleted, with everything on it."
             until = undelete_until(step.record, step.policy)
@@ -180,8 +190,12 @@ def _reason(step: Step) -> str:
         why = _why_not_suspendable(step.workspace)
         because = f": {why}" if why else ""
         return f"Compute Engine cannot suspend the machine{because}, so it is shut down"
+    if operation.kind is OperationKind.ARCHIVE:
+        return "The workspace is archived"
     if operation.kind is OperationKind.RESTORE:
         return "A new machine is made on the restored home"
+    if operation.moves:
+        return "The workspace moves to another zone"
     if operation.renews:
         return "The machine is too old to be booted, so a new one is made on the same home"
     if operation.remade:
@@ -206,7 +220,7 @@ class _Seen:
         state = _state(record, goes_on=goes_on)
         self.instance = _instance(record, state, record.machine_made_at) if state else None
         made = self.instance is not None or _leaves_home(record.operation)
-        self.source = _snapshot(record, record.home_source) if record.home_source else None
+        self.home_gb = record.home_gb or 0
         self.home = made or record.home_disk is not None
         self.old = [_disk(record, each.name, each.zone) for each in record.old_homes]
         former = record.operation.former_home if record.operation else None
@@ -221,17 +235,20 @@ class _Seen:
         """Whether the machine runs."""
         return self.instance is not None and self.instance.state is InstanceState.RUNNING
 
-    def inputs(self, operation: Operation) -> StepInput:
-        """Return what the next step of the operation reads now."""
+    def inputs(self, workspace: Workspace, operation: Operation) -> StepInput:
+        """Return what the next step of the operation reads now, in the workspace's zone."""
+        source = workspace.home_source
+        here = self.instance is not None and self.instance.zone == workspace.zone
         deletes_copied = operation.phase is Phase.DELETE_DISK and self.home
         searches = operation.kind is OperationKind.DELETE and operation.phase is Phase.DELETE_DISK
         return StepInput(
-            instance=self.instance,
-            disk_exists=reads_disk(operation) and self.home,
+            instance=self.instance if here else None,
+            disk_exists=reads_disk(operation) and self.home and not _makes_home(operation),
             disks=tuple(self.old) if searches and not self.home else (),
-            source=self.source,
+            source=_snapshot(workspace, source) if source else None,
             snapshot=self.snapshot,
             has_copy=operation.last_copy if deletes_copied else None,
+            home_gb=self.home_gb if self.home else None,
         )
 
     def make(self, command: Command, step: Step) -> StartedCall | Fault:
@@ -253,6 +270,8 @@ class _Seen:
                 self.old = [each for each in self.old if Place(each.zone, each.name) != place]
             case CreateSnapshot():
                 self.snapshot = _taken(record)
+            case ResizeDisk():
+                self.home_gb = command.size_gb
             case StartInstance() | ResumeInstance():
                 self._become(InstanceState.RUNNING)
             case SuspendInstance():
@@ -266,6 +285,11 @@ class _Seen:
     def _become(self, state: InstanceState) -> None:
         if self.instance is not None:
             self.instance = replace(self.instance, state=state)
+
+
+def _makes_home(operation: Operation) -> bool:
+    """Say whether the home is not made yet: it is another one than before."""
+    return operation.former_home is not None and operation.phase is Phase.INSERT
 
 
 def _taken(record: Workspace) -> DiskSnapshot:
@@ -292,7 +316,7 @@ def _leaves_home(operation: Operation | None) -> bool:
 
 
 def _disk(record: Workspace, name: str, zone: str) -> Disk:
-    return Disk(name=name, zone=zone, labels={}, created_at=record.created_at)
+    return Disk(name=name, zone=zone, labels={}, created_at=record.created_at, size_gb=0)
 
 
 def _snapshot(record: Workspace, source: HomeSource) -> DiskSnapshot:
@@ -346,7 +370,7 @@ _BEFORE_THE_SWITCH = {
 
 
 def _turned_off(record: Workspace, phase: Phase) -> InstanceState | None:
-    """Return the state of the machine of a RESTORE that has yet to delete it."""
+    """Return the state of the machine of a RESTORE or an ARCHIVE that has yet to delete it."""
     if record.instance_id is None:
         return None
     if phase is Phase.STOP and record.machine_running:
@@ -363,6 +387,9 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
             return InstanceState.RUNNING
         if operation.kind is OperationKind.RESTORE and operation.phase in _BEFORE_THE_SWITCH:
             return _turned_off(record, operation.phase)
+        if operation.kind is OperationKind.ARCHIVE:
+            with_machine = operation.phase in _BEFORE_THE_SWITCH - SNAPSHOT_PHASES
+            return _turned_off(record, operation.phase) if with_machine else None
         if operation.kind is OperationKind.DELETE and operation.phase in SNAPSHOT_PHASES:
             return None  # it has deleted the machine before
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}

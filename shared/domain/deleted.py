@@ -130,7 +130,7 @@ def usable_copy(entry: DeletedWorkspace, snapshot: Snapshot | None) -> Snapshot:
 def undeleted(
     entry: DeletedWorkspace, copy: Snapshot, name: str | None, now: datetime
 ) -> Workspace:
-    """Return the record of a workspace that is taken back, suspended and without a machine.
+    """Return the record of a workspace that is taken back: archived, since all it has is a copy.
 
     The next START makes its home from ``copy``, with a new name: the old disk may only just be
     gone. ``name`` is its name from now on; None for the one that it had.
@@ -143,6 +143,7 @@ def undeleted(
         status=Status.SUSPENDED,
         updated_at=now,
         suspended_at=now,
+        archived_at=now,
         stopped_because=before.stopped_because or StopReason.REQUESTED,
         home_disk=None,
         home_source=replace(source_of(copy), new_disk=disk),

@@ -106,9 +106,9 @@ class NameTakenError(HubError):
 
 
 class NoHomeError(HubError):
-    """The workspace has no home yet, so there is nothing to take a snapshot of, or to replace.
+    """The workspace has no home disk, so there is nothing to take a snapshot of, or to replace.
 
-    The person waits until it is READY, or starts it.
+    No machine has used it yet, or it is archived. The person waits until it is READY, or starts it.
     """
 
 

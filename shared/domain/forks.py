@@ -25,7 +25,7 @@ from shared.domain.errors import (
     SnapshotNotReadyError,
 )
 from shared.domain.snapshots import Snapshot, SnapshotState
-from shared.domain.workspace import Workspace
+from shared.domain.workspace import OperationKind, Workspace
 
 
 def forkable(snapshot_id: str, snapshot: Snapshot | None, actor: Actor) -> Snapshot:
@@ -97,12 +97,27 @@ def check_unused(snapshot_id: str, workspaces: Iterable[Workspace]) -> None:
             "The workspace is being deleted, and this snapshot is kept so that it can be taken "
             "back. To delete both, delete the workspace with purge."
         )
+    archived = [each for each in waiting if _has_archived(each)]
+    if archived:
+        names = ", ".join(sorted(repr(each.name) for each in archived))
+        raise SnapshotInUseError(
+            f"Workspace {names} is archived, or about to be, and its home is only in this "
+            "snapshot. Start it when no operation is under way, and wait until it is READY; or "
+            "delete it."
+        )
     if waiting:
         names = ", ".join(sorted(repr(each.name) for each in waiting))
         raise SnapshotInUseError(
             f"The home of workspace {names} is yet to be made from this snapshot. "
             "Wait until it is READY, start it if it has failed, or delete it."
         )
+
+
+def _has_archived(workspace: Workspace) -> bool:
+    """Say whether a workspace is archived, or an ARCHIVE is under way."""
+    operation = workspace.operation
+    archives = operation is not None and operation.kind is OperationKind.ARCHIVE
+    return archives or workspace.archived_at is not None
 
 
 def _keeps_copy(workspace: Workspace, snapshot_id: str) -> bool:

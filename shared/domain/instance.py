@@ -52,13 +52,15 @@ class Disk:
     """What Compute says about one disk.
 
     ``labels`` are all its labels, not only the Hub's. ``users`` are the names of the instances that
-    have it attached. ``detached_at`` is None if it was never detached.
+    have it attached. ``detached_at`` is None if it was never detached. ``size_gb`` is in GB as
+    Compute counts them.
     """
 
     name: str
     zone: str
     labels: Mapping[str, str]
     created_at: datetime
+    size_gb: int
     users: tuple[str, ...] = ()
     detached_at: datetime | None = None
 
@@ -213,6 +215,14 @@ class DeleteDisk:
     place: Place
 
 
+@dataclass(frozen=True, slots=True)
+class ResizeDisk:
+    """Make a disk larger, attached or not. Its file system follows at the machine's next boot."""
+
+    place: Place
+    size_gb: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSnapshot:
     """Make a standard snapshot of a disk, attached or not. It outlives the disk.
@@ -253,6 +263,7 @@ Command = (
     | StopInstance
     | DeleteInstance
     | DeleteDisk
+    | ResizeDisk
     | CreateSnapshot
     | LabelSnapshot
     | DeleteSnapshot

@@ -6,7 +6,7 @@ does, ``reports`` what machines may say.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.domain.access import Actor
 from shared.domain.changes import Note, Updated, due_look_job, job_of, with_former_home
@@ -38,6 +38,7 @@ from shared.domain.workspace import (
     Workspace,
 )
 
+ARCHIVED_AGAIN_AFTER = timedelta(days=1)  # after an automatic ARCHIVE that failed
 CLEANUP = "cleanup"  # the id of the actor that stands for the scheduled clean-up
 _NOT_STOPPED_YET = {Phase.SUSPEND, Phase.STOP}  # the phases of a STOP before Compute is called
 
@@ -64,7 +65,9 @@ class NewMachine:
     ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
     ``rebuild``: make a new machine on the same home, even if nothing else is to change and the
     present one could be resumed or is in use. ``name`` is the workspace's name from now on: its own
-    may be another's, if a DELETE of this one has failed.
+    may be another's, if a DELETE of this one has failed. ``may_move``: if its zone has no capacity,
+    move it to another one. ``zone``: move it to this one. Its memory is lost by that.
+    ``home_disk_gb`` is the size to which its home is to grow; that takes a new machine.
     """
 
     image_tag: str | None = None
@@ -72,6 +75,9 @@ class NewMachine:
     empty_home: bool = False
     rebuild: bool = False
     name: str | None = None
+    may_move: bool = False
+    zone: str | None = None
+    home_disk_gb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +193,25 @@ def start(
     name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
-    changed = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
+    moves = machine.zone is not None and machine.zone != workspace.zone
+    grows = _grows(workspace, machine, policy)
+    other_machine = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
+    changed = other_machine or moves or grows
     under_way = workspace.operation
     stays = workspace.status is Status.READY and not changed and not machine.rebuild
     if under_way is not None and not (workspace.machine_operation is None and stays):
-        as_wanted = (
-            not changed and name == workspace.name and (under_way.remade or not machine.rebuild)
-        )
-        if under_way.kind is OperationKind.START and under_way.failure is None and as_wanted:
+        if _is_same_start(workspace, under_way, machine):
             return None
         raise OperationUnderWayError(under_way)
     renamed = replace(workspace, name=name)
-    if changed or machine.rebuild:
+    if grows and workspace.home_disk is None:
+        renamed = _with_larger_source(renamed, machine.home_disk_gb or 0)
+        grows = False
+    if moves:
+        return _start_elsewhere(renamed, new, machine, policy)
+    if grows:
+        return _begin(renamed, _growing(renamed, new, machine, policy), policy)
+    if other_machine or machine.rebuild:
         return _start_anew(
             replace(renamed, image_tag=image_tag, machine_type=machine_type), new, machine, policy
         )
@@ -207,7 +220,118 @@ def start(
             return None
         return Updated(replace(renamed, updated_at=new.now), "WorkspaceRenamed")
     survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
-    return _begin(renamed, replace(survey, empty_home=machine.empty_home), policy)
+    operation = replace(survey, empty_home=machine.empty_home, may_move=machine.may_move)
+    return _begin(renamed, operation, policy)
+
+
+def _is_same_start(workspace: Workspace, under_way: Operation, machine: NewMachine) -> bool:
+    """Say whether what is under way is the START that is asked for."""
+    there = (
+        workspace.name,
+        under_way.image_tag or workspace.image_tag,
+        under_way.machine_type or workspace.machine_type,
+        under_way.to_zone or workspace.zone,
+        under_way.home_gb or workspace.home_gb,
+    )
+    wanted = (
+        machine.name,
+        machine.image_tag,
+        machine.machine_type,
+        machine.zone,
+        machine.home_disk_gb,
+    )
+    same = all(each in {None, is_} for each, is_ in zip(wanted, there, strict=True))
+    makes = under_way.remade or under_way.moves
+    goes_well = under_way.kind is OperationKind.START and under_way.failure is None
+    return goes_well and same and (makes or not machine.rebuild)
+
+
+def _growing(
+    workspace: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
+) -> Operation:
+    """Return a START that makes the home larger, and then a new machine on it.
+
+    The present machine is recorded until the disk has grown: if that is refused, it stays.
+    """
+    growing = _operation(OperationKind.START, Phase.RESIZE_DISK, new, policy)
+    operation = replace(
+        growing, home_gb=machine.home_disk_gb, remade=True, may_move=machine.may_move
+    )
+    return _with_wanted(operation, workspace, machine)
+
+
+def _with_wanted(operation: Operation, workspace: Workspace, machine: NewMachine) -> Operation:
+    """Return a START that has yet to record another image and machine type."""
+    image_tag, machine_type = machine.image_tag, machine.machine_type
+    return replace(
+        operation,
+        image_tag=image_tag if image_tag != workspace.image_tag else None,
+        machine_type=machine_type if machine_type != workspace.machine_type else None,
+    )
+
+
+def _start_elsewhere(
+    workspace: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
+) -> Updated:
+    """Begin a START that moves the workspace to a zone.
+
+    The machine is shut down if it runs, and stays until the new one is READY. If the home is not a
+    disk yet, nothing has to be moved.
+
+    Raises:
+        InvalidRequestError: the machine that the workspace had there before it moved still has the
+            name.
+    """
+    assert machine.zone is not None  # noqa: S101 -- that is why
+    if any(old.zone == machine.zone and old.instance_id for old in workspace.old_homes):
+        message = (
+            "still has the machine that the workspace had there before. It is deleted within the "
+            "hour, unless somebody has used it since. Choose another zone, or try again later"
+        )
+        raise InvalidRequestError([FieldProblem("zone", message)])
+    others = tuple(each for each in policy.zones if each != machine.zone)
+    if workspace.home_disk is None:
+        survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
+        there = replace(
+            workspace,
+            zone=machine.zone,
+            instance_id=None,
+            machine_made_at=None,
+            image_tag=machine.image_tag or workspace.image_tag,
+            machine_type=machine.machine_type or workspace.machine_type,
+        )
+        operation = replace(survey, to_zone=machine.zone, zones_tried=others)
+        return _begin(there, operation, policy)
+    moving = _operation(OperationKind.START, Phase.STOP, new, policy)
+    operation = replace(moving, to_zone=machine.zone, moves=True, home_gb=machine.home_disk_gb)
+    return _begin(workspace, _with_wanted(operation, workspace, machine), policy)
+
+
+def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
+    """Say whether a START is to make the home larger.
+
+    Raises:
+        InvalidRequestError: it would be smaller, or larger than it may be.
+    """
+    wanted, known = machine.home_disk_gb, workspace.home_gb
+    if workspace.home_disk is None and workspace.home_source is not None:
+        known = max(known or 0, workspace.home_source.disk_gb)
+    if wanted is None or wanted == known:
+        return False
+    if wanted > policy.home_disk_max_gb:
+        message = f"is too large; a home may have {policy.home_disk_max_gb} GB at most"
+        raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
+    if known is not None and wanted < known:
+        message = f"is too small; the home has {known} GB, and can only grow"
+        raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
+    return True
+
+
+def _with_larger_source(workspace: Workspace, gb: int) -> Workspace:
+    """Return a workspace whose home, which is not a disk yet, will have this size."""
+    source = workspace.home_source
+    larger = replace(source, disk_gb=max(source.disk_gb, gb)) if source else None
+    return replace(workspace, home_source=larger, home_gb=gb)
 
 
 def _start_anew(
@@ -227,7 +351,9 @@ def _start_anew(
         suspended_at=None,
         machine_running=False,
     )
-    operation = replace(remake, empty_home=machine.empty_home, remade=True)
+    operation = replace(
+        remake, empty_home=machine.empty_home, remade=True, may_move=machine.may_move
+    )
     begun = _begin(unmade, operation, policy)
     note = Note("MachineRemade", "A new machine was asked for.")
     return replace(begun, notes=(note,)) if machine.rebuild else begun
@@ -276,8 +402,8 @@ def keep_awake(
 
     Raises:
         InvalidRequestError: ``until`` is over, or further ahead than ``keep_awake_most``.
-        OperationUnderWayError: the machine is being stopped or deleted, or what is under way has
-            failed and cleans up.
+        OperationUnderWayError: the machine is being stopped, archived or deleted, or what is under
+            way has failed and cleans up.
         NotAwakeError: no machine runs, and none is about to.
     """
     if until is None:
@@ -291,7 +417,7 @@ def keep_awake(
         if not workspace.machine_running:
             raise NotAwakeError(workspace.status)
     elif (
-        operation.kind is OperationKind.DELETE
+        operation.kind in {OperationKind.DELETE, OperationKind.ARCHIVE}
         or operation.failure is not None  # what is left of it only cleans up
         or (
             operation.kind is OperationKind.STOP
@@ -396,9 +522,10 @@ def snapshot(
             return None
         raise OperationUnderWayError(under_way)
     if workspace.home_disk is None:
-        raise NoHomeError(
-            "The workspace has no home yet, so no snapshot of it can be taken. "
-            "Wait until it is READY, or start it."
+        raise _no_disk(
+            workspace,
+            archived="its home is a snapshot already. Start it to take another one.",
+            otherwise="no snapshot of it can be taken. Wait until it is READY, or start it.",
         )
     kept = [each for each in known.snapshots if each.state is not SnapshotState.DELETING]
     if name is not None and any(each.name == name for each in kept):
@@ -444,14 +571,47 @@ def restore(
             return None
         raise OperationUnderWayError(under_way)
     if workspace.home_disk is None:
-        raise NoHomeError(
-            "The workspace has no home yet that could be replaced. "
-            "Wait until it is READY, or start it."
+        raise _no_disk(
+            workspace,
+            archived="there is no disk to keep first. Start it, then restore; or make another "
+            "workspace from the snapshot.",
+            otherwise="nothing can be replaced. Wait until it is READY, or start it.",
         )
     check_room(known, policy, kept=source.id)
     restoring = _operation(OperationKind.RESTORE, Phase.STOP, new, policy)
     begun = _begin(workspace, replace(restoring, restores=source_of(source)), policy)
     return replace(begun, snapshots=(forked(source, new.now),))
+
+
+def _no_disk(workspace: Workspace, *, archived: str, otherwise: str) -> NoHomeError:
+    """Return the error of a request that needs a home disk; each text says the way out."""
+    if workspace.archived_at is not None:
+        return NoHomeError(f"The workspace is archived: {archived}")
+    return NoHomeError(f"The workspace has no home yet, so {otherwise}")
+
+
+def archive(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
+    """Ask that a workspace's home be kept as a snapshot, without a machine and without a disk.
+
+    None if it is, or if that is under way. Its machine is shut down if it runs; its memory is lost.
+    A START makes machine and disk again.
+
+    Raises:
+        OperationUnderWayError: another operation is under way.
+        NoHomeError: no machine has used its home yet.
+    """
+    under_way = workspace.operation
+    if under_way is not None and under_way.kind is OperationKind.ARCHIVE:
+        return _confirmed(workspace, under_way, new)
+    if under_way is not None:
+        raise OperationUnderWayError(under_way)
+    if workspace.archived_at is not None:
+        return None
+    if not workspace.has_archivable_home:
+        raise NoHomeError(
+            "The workspace has no home yet that could be archived. Start it, or delete it."
+        )
+    return _begin(workspace, _operation(OperationKind.ARCHIVE, Phase.STOP, new, policy), policy)
 
 
 def next_snapshot_at(workspace: Workspace, policy: Policy) -> datetime | None:
@@ -516,6 +676,47 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return suspended_at + policy.retention
 
 
+def archives_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return when a suspended workspace is archived if nobody starts it. None if it is not.
+
+    That is announced before (``archive_announced_at``); as long as it was not, the announcement is
+    due ``archive_notice`` earlier. After an ARCHIVE that failed it is a day later. What is deleted
+    before is not archived.
+    """
+    suspended_at = workspace.suspended_at
+    if policy.archive_after is None or workspace.status is not Status.SUSPENDED or not suspended_at:
+        return None
+    if not workspace.has_archivable_home or workspace.archived_at is not None:
+        return None
+    at = suspended_at + policy.archive_after
+    if announced_at := archive_announced(workspace):
+        at = max(at, announced_at + policy.archive_notice)
+    error = workspace.error
+    if error is not None and error.operation_kind is OperationKind.ARCHIVE:
+        at = max(at, error.at + ARCHIVED_AGAIN_AFTER)
+    deleted_at = deletes_at(workspace, policy)
+    return at if deleted_at is None or at < deleted_at else None
+
+
+def archive_announced(workspace: Workspace) -> datetime | None:
+    """Return when it was announced that a workspace will be archived; None if it was not.
+
+    What was announced of an earlier suspension does not count.
+    """
+    announced_at, suspended_at = workspace.archive_announced_at, workspace.suspended_at
+    if announced_at is None or suspended_at is None or announced_at < suspended_at:
+        return None
+    return announced_at
+
+
+def _archive_due_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return when the clean-up must archive a workspace, or announce that."""
+    at = archives_at(workspace, policy)
+    if at is None or archive_announced(workspace) is not None:
+        return at
+    return at - policy.archive_notice
+
+
 def sweeps_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return from when on ``expire`` changes the workspace as it is. None if it never does.
 
@@ -526,7 +727,7 @@ def sweeps_at(workspace: Workspace, policy: Policy) -> datetime | None:
         return None
     due = [stops_at(workspace, policy)]
     if workspace.attend_at is None:
-        due.append(deletes_at(workspace, policy))
+        due += [deletes_at(workspace, policy), _archive_due_at(workspace, policy)]
     return min(filter(None, due), default=None)
 
 
@@ -546,7 +747,9 @@ def sweep_again(workspace: Workspace, policy: Policy) -> Updated | None:
 
 
 def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
-    """Stop an idle machine, or delete a forgotten workspace. None if it is neither.
+    """Stop an idle machine, delete a forgotten workspace, or archive one. None if it is neither.
+
+    That a workspace will be archived is announced first.
 
     None too while an operation is under way. The sweep's query may be older than the record, so
     this decides again on the record. A workspace that a worker is to look at is not deleted before
@@ -562,7 +765,21 @@ def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     if workspace.attend_at is None and forgotten_at is not None and forgotten_at <= new.now:
         deleting = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
         return _begin(workspace, replace(deleting, automatic=True), policy)
+    due_at = _archive_due_at(workspace, policy)
+    if workspace.attend_at is None and due_at is not None and due_at <= new.now:
+        return _archive_or_announce(workspace, new, policy)
     return None
+
+
+def _archive_or_announce(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated:
+    """Archive a workspace if that was announced; else announce it."""
+    if archive_announced(workspace) is not None:
+        archiving = _operation(OperationKind.ARCHIVE, Phase.STOP, new, policy)
+        return _begin(workspace, replace(archiving, automatic=True), policy)
+    announced = replace(workspace, archive_announced_at=new.now, updated_at=new.now)
+    at = archives_at(announced, policy)
+    why = f"It will be archived at {at:%Y-%m-%dT%H:%M:%SZ} unless somebody starts it."
+    return Updated(announced, "ArchiveAnnounced", notes=(Note("ArchiveAnnounced", why),))
 
 
 def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Updated | None:

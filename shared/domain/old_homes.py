@@ -1,8 +1,9 @@
 """What becomes of a disk that was a workspace's home, once another one is.
 
-A RESTORE makes a new disk. The one that it replaces stays until the hourly sweep has seen that a
-READY snapshot has all that is on it. So does a disk that a RESTORE has made and that was not
-proven: its snapshot is the one that was to be restored.
+A RESTORE and a move make a new disk. The one that it replaces stays until the hourly sweep has seen
+that a READY snapshot has all that is on it. So does a disk that was made and was not proven: its
+snapshot is the one that it was made from. After a move, the machine of before goes first. It is not
+deleted if somebody has started it since the snapshot was taken, and neither is its disk then.
 """
 
 from collections.abc import Sequence
@@ -11,19 +12,23 @@ from datetime import datetime
 from enum import Enum
 
 from shared.domain.changes import Updated
-from shared.domain.instance import Disk, DiskSnapshot, Instance, SnapshotStatus
+from shared.domain.instance import Disk, DiskSnapshot, Instance, InstanceState, SnapshotStatus
 from shared.domain.ownership import has_lost_labels
 from shared.domain.snapshots import Snapshot, SnapshotState
 from shared.domain.workspace import OldHome, Workspace
+
+_OFF = {InstanceState.SUSPENDED, InstanceState.TERMINATED}
 
 
 class OldHomeFate(Enum):
     """What is done about an old home.
 
-    It stays, its machine is deleted, it is deleted itself, or it need not be known any more.
+    It stays; it stays because somebody has used it since its snapshot was taken; its machine is
+    deleted; it is deleted itself; or it need not be known any more.
     """
 
     STAYS = "stays"
+    USED = "used"
     MACHINE_GOES = "machine goes"
     GOES = "goes"
     FORGOTTEN = "forgotten"
@@ -46,27 +51,69 @@ class SeenOldHome:
 def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFate:
     """Decide about an old home of a workspace without an operation.
 
-    If a person has deleted the snapshot since, its disk goes, too. A disk that is attached, that
-    somebody has used since, or that the Hub has not made, stays. If a RESTORE has made a machine
-    with it in another zone, and could not delete that because Compute did not answer, the machine
-    goes first: nobody has used it.
+    If a person has deleted the snapshot since, its disk goes, too. A disk that is attached to
+    another machine than its own, that somebody has used since, or that the Hub has not made, stays.
+    So do machine and disk if somebody has used them since the snapshot was taken. If a RESTORE has
+    made a machine with it in another zone, and could not delete that because Compute did not
+    answer, the machine goes first: nobody has used it.
     """
     home = workspace.home_disk
     is_home = home is not None and (home.name, home.zone) == (old.name, old.zone)
-    disk, machine, snapshot, there = seen.disk, seen.machine, seen.snapshot, seen.there
+    disk, snapshot, there = seen.disk, seen.snapshot, seen.there
+    machine = seen.machine if seen.machine and seen.machine.id == old.instance_id else None
+    if machine is not None and not old.outlived:
+        return OldHomeFate.MACHINE_GOES
     if disk is None or is_home:
         return OldHomeFate.FORGOTTEN
-    if machine is not None and machine.zone != workspace.zone and old.name in machine.disks:
+    if not old.outlived and _is_left_elsewhere(workspace, old, seen.machine):
         return OldHomeFate.MACHINE_GOES
-    if disk.in_use or old.snapshot_id is None or has_lost_labels(workspace, disk):
+    attached = machine is not None
+    if (
+        (disk.in_use and not attached)
+        or old.snapshot_id is None
+        or has_lost_labels(workspace, disk)
+    ):
         return OldHomeFate.STAYS
     if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
         return OldHomeFate.STAYS
     if snapshot is None or snapshot.state is SnapshotState.DELETING:
-        return OldHomeFate.GOES
+        return OldHomeFate.STAYS if old.outlived and not old.deleting else OldHomeFate.GOES
     stored = there is not None and there.status is SnapshotStatus.READY
-    ready = stored and snapshot.state is SnapshotState.READY
-    return OldHomeFate.GOES if ready else OldHomeFate.STAYS
+    if there is None or not stored or snapshot.state is not SnapshotState.READY:
+        return OldHomeFate.STAYS
+    if _is_used(old, disk, machine, there):
+        return OldHomeFate.USED
+    return OldHomeFate.MACHINE_GOES if attached else OldHomeFate.GOES
+
+
+def _is_left_elsewhere(workspace: Workspace, old: OldHome, machine: Instance | None) -> bool:
+    """Say whether a machine that was not proven has the disk in another zone."""
+    return machine is not None and machine.zone != workspace.zone and old.name in machine.disks
+
+
+def _is_used(old: OldHome, disk: Disk, machine: Instance | None, there: DiskSnapshot) -> bool:
+    """Say whether somebody may have used an old home since its snapshot was taken.
+
+    Its machine was off then. Once that is gone, the time of its end tells, unless the Hub itself
+    has deleted it.
+    """
+    if not old.outlived:
+        return False
+    if machine is not None:
+        off = machine.state in _OFF and machine.off_since is not None
+        return not off or (machine.off_since or there.created_at) > there.created_at
+    detached = disk.detached_at is not None and disk.detached_at > there.created_at
+    return detached and not old.deleting
+
+
+def with_deleting(workspace: Workspace, old: OldHome, now: datetime) -> Updated | None:
+    """Note that the Hub has the machine of an old home deleted. None if that is noted."""
+    noted = tuple(
+        replace(each, deleting=True) if each == old else each for each in workspace.old_homes
+    )
+    if noted == workspace.old_homes:
+        return None
+    return Updated(replace(workspace, old_homes=noted, updated_at=now), "OldMachineGoes")
 
 
 def without_old_homes(

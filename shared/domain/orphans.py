@@ -30,6 +30,7 @@ from shared.domain.ownership import (
     has_lost_labels,
     is_home_of,
     may_be_deleted,
+    other_places,
     workspace_id_of,
     workspace_of_snapshot,
 )
@@ -109,7 +110,7 @@ def label_again(workspace: Workspace, resource: Instance | Disk) -> OrphanAction
 
 def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
     if isinstance(resource, Instance):
-        return resource.name == workspace.instance_name and resource.zone != workspace.zone
+        return bool(other_places(workspace, [resource]))
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
     return resource.name == workspace.disk_name and resource.zone != zone
 
@@ -216,7 +217,7 @@ def delete_old_machine(workspace: Workspace, old: OldHome) -> OrphanAction:
         place=place,
         workspace_id=workspace.id,
         event="OldMachineDeleted",
-        reason="the workspace has another home by now, and this machine has not become READY",
+        reason="the workspace has another home by now, and this machine is not needed any more",
         command=DeleteInstance(place),
     )
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from shared.domain.idleness import idle_at
 from shared.domain.last_copies import until_if_deleted
-from shared.domain.lifecycle import deletes_at, stops_at
+from shared.domain.lifecycle import archives_at, deletes_at, stops_at
 from shared.domain.policy import Policy
 from shared.domain.renewal import renewal
 from shared.domain.workspace import Operation, OperationKind, Status, Workspace
@@ -27,6 +27,7 @@ class ExpectedKind(StrEnum):
     """What kind of thing happens. The last three are Compute Engine's own acts."""
 
     SUSPEND = "suspend"
+    ARCHIVE = "archive"
     DELETE = "delete"
     DEADLINE = "deadline"
     RENEWAL = "renewal"
@@ -62,6 +63,7 @@ def outlook(workspace: Workspace, policy: Policy) -> tuple[Expected, ...]:
         return (_deadline(workspace.operation),)
     found = [
         *_suspension(workspace, policy),
+        *_archive(workspace, policy),
         *_deletion(workspace, policy),
         *_renewal(workspace, policy),
         *_longest_suspension(workspace, policy),
@@ -79,6 +81,7 @@ _GIVEN_UP = {
     OperationKind.STOP: ("a stop", "the stop is given up"),
     OperationKind.SNAPSHOT: ("a snapshot", "the snapshot is given up, and nothing else changes"),
     OperationKind.RESTORE: ("a restore", "the restore is given up, and the home is what it was"),
+    OperationKind.ARCHIVE: ("an archive", "the archive is given up, and the home is kept"),
     OperationKind.DELETE: ("a deletion", "the deletion is given up, and you can ask for it again"),
 }
 
@@ -135,6 +138,19 @@ def _deletion(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
         )
 
 
+def _archive(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
+    at = archives_at(workspace, policy)
+    if at is not None:
+        yield Expected(
+            kind=ExpectedKind.ARCHIVE,
+            at=at,
+            since=workspace.suspended_at,
+            what="it is archived: its home is kept as a snapshot, its memory is lost",
+            why="it has been suspended, and nobody has started it",
+            unless="somebody starts it",
+        )
+
+
 def _renewal(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
     expected = renewal(workspace, policy)
     if expected is not None:
@@ -151,8 +167,9 @@ def _longest_suspension(workspace: Workspace, policy: Policy) -> Iterator[Expect
     since = workspace.suspended_at
     if workspace.status is not Status.SUSPENDED or since is None or not workspace.memory_is_ready:
         return
-    at, gone_at = since + LONGEST_SUSPENSION, deletes_at(workspace, policy)
-    if gone_at is None or at < gone_at:
+    at = since + LONGEST_SUSPENSION
+    sooner = (archives_at(workspace, policy), deletes_at(workspace, policy))
+    if all(each is None or at < each for each in sooner):
         yield Expected(
             kind=ExpectedKind.COMPUTE_LIMIT,
             at=at,

@@ -98,11 +98,17 @@ def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:
 
 
 def other_places(workspace: Workspace, instances: Iterable[Instance]) -> list[Instance]:
-    """Return the workspace's machines in other zones than the recorded one, by their name."""
+    """Return the workspace's machines in other zones than the recorded one, by their name.
+
+    One that goes with an old home is not among them: it is about to be deleted.
+    """
+    old = {(each.zone, each.instance_id) for each in workspace.old_homes}
     return [
         instance
         for instance in instances
-        if instance.name == workspace.instance_name and instance.zone != workspace.zone
+        if instance.name == workspace.instance_name
+        and instance.zone != workspace.zone
+        and (instance.zone, instance.id) not in old
     ]
 
 

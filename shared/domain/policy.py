@@ -23,6 +23,7 @@ class Deadlines:
     delete: timedelta = timedelta(minutes=30)
     snapshot: timedelta = timedelta(minutes=5)
     restore: timedelta = timedelta(minutes=60)
+    archive: timedelta = timedelta(minutes=60)
 
     def of(self, kind: OperationKind) -> timedelta:
         """Return the time that an operation of this kind may take."""
@@ -33,6 +34,7 @@ class Deadlines:
             OperationKind.DELETE: self.delete,
             OperationKind.SNAPSHOT: self.snapshot,
             OperationKind.RESTORE: self.restore,
+            OperationKind.ARCHIVE: self.archive,
         }[kind]
 
 
@@ -57,6 +59,7 @@ class UsualTimes:
     delete: timedelta = timedelta(seconds=40)
     delete_disk: timedelta = timedelta(seconds=4)
     snapshot: timedelta = timedelta(seconds=5)
+    resize_disk: timedelta = timedelta(seconds=4)
 
     def of(self, phase: Phase) -> timedelta:
         """Return how long a phase that waits for a call usually lasts; 0 for any other."""
@@ -70,6 +73,7 @@ class UsualTimes:
             Phase.AWAIT_ABSENT: self.delete,
             Phase.AWAIT_DISK_ABSENT: self.delete_disk,
             Phase.AWAIT_SNAPSHOT: self.snapshot,
+            Phase.AWAIT_RESIZED: self.resize_disk,
         }.get(phase, timedelta(0))
 
 
@@ -107,7 +111,10 @@ class Policy:
     the time between two of them: Compute takes at most one of a disk in ten minutes (source: its
     "Best practices for disk snapshots"). ``undelete_for`` is how long a deleted workspace can be
     taken back, from the request on; None if it cannot be. An owner has at most
-    ``deleted_per_owner`` such workspaces: with one more, the oldest is purged.
+    ``deleted_per_owner`` such workspaces: with one more, the oldest is purged. A workspace that has
+    been suspended for ``archive_after`` is archived (None: none is), at most ``archives_per_run``
+    in a run of the clean-up, and not before that was announced for ``archive_notice``. A new home
+    has ``home_disk_gb`` GB, and can grow to ``home_disk_max_gb``.
     """
 
     project_id: str = ""
@@ -146,6 +153,11 @@ class Policy:
     snapshot_pause: timedelta = timedelta(minutes=10)
     undelete_for: timedelta | None = timedelta(days=7)
     deleted_per_owner: int = 10
+    archive_after: timedelta | None = None
+    archive_notice: timedelta = timedelta(days=3)
+    archives_per_run: int = 20
+    home_disk_gb: int = 50
+    home_disk_max_gb: int = 500
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

@@ -269,7 +269,7 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     if report.code == DISK_MISSING:
         may_remake = starts and not operation.remade
         return remake(step, problem.message) if may_remake else fail(step, problem)
-    if starts:  # it has booted on its home
+    if starts and not step.has_switched:  # it has booted on its home
         step = replace(step, workspace=with_home(workspace))
     return fail(step, problem)
 

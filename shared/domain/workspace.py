@@ -30,6 +30,7 @@ class OperationKind(StrEnum):
     START = "START"
     SNAPSHOT = "SNAPSHOT"
     RESTORE = "RESTORE"
+    ARCHIVE = "ARCHIVE"
     DELETE = "DELETE"
 
 
@@ -62,6 +63,8 @@ class Phase(StrEnum):
     SNAPSHOT = "snapshot"
     AWAIT_SNAPSHOT = "await_snapshot"
     AWAIT_STORED = "await_stored"
+    RESIZE_DISK = "resize_disk"
+    AWAIT_RESIZED = "await_resized"
 
 
 _SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
@@ -166,14 +169,37 @@ class OldHome:
     """A disk of a workspace that is not its home any more, and is yet to be deleted.
 
     ``snapshot_id`` is the snapshot that has all that is on it; None if there is none.
+    ``instance_id`` is the machine in that zone that goes with it; None if there is none.
     ``detached_at`` is when its machine let go of it, by Compute's time: if that is later by now,
-    somebody has used it since. None if it is not known.
+    somebody has used it since. None if it is not known. ``outlived``: somebody may have used it
+    since that snapshot was taken, as its machine stayed when the workspace moved. Without that,
+    nobody ever had to do with its machine: a move has made both, and they were not proven.
+    ``deleting``: the Hub itself has that machine deleted.
     """
 
     name: str
     zone: str
     snapshot_id: str | None = None
+    instance_id: str | None = None
     detached_at: datetime | None = None
+    outlived: bool = False
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FormerMachine:
+    """What is recorded of a machine that stays while a START moves its workspace to another zone.
+
+    ``instance_id`` is None if there is none. ``ready_generation`` is None if it has no memory that
+    is worth keeping.
+    """
+
+    instance_id: str | None
+    generation: int
+    ready_generation: int | None
+    made_at: datetime | None
+    image_tag: str
+    machine_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +265,13 @@ class Operation:
     operation takes away, from the moment in which it is known, and ``copied_at`` is
     when it was made, by Compute's time, if the operation has taken it. ``home_detached``: no
     machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
-    workspace is kept when it is deleted. Version 0.1 does not know the fields of this paragraph and
-    may drop them, so each has a default with which the operation also ends well.
+    workspace is kept when it is deleted. ``may_move``: the person agrees that a START without
+    capacity moves the workspace to another zone, and ``to_zone`` is the zone in which they want it.
+    ``moves``: the START does that, and ``former_machine`` is the machine to go back to. ``home_gb``
+    is the size to which the home is to grow; None if it is not. ``image_tag`` and ``machine_type``
+    are what the new machine of such a START gets instead of what the workspace has, if that is to
+    change: until then the present one stays. Version 0.1 does not know the fields of this paragraph
+    and may drop them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -279,6 +310,13 @@ class Operation:
     copied_at: datetime | None = None
     home_detached: bool = False
     purge: bool = False
+    may_move: bool = False
+    to_zone: str | None = None
+    moves: bool = False
+    former_machine: FormerMachine | None = None
+    home_gb: int | None = None
+    image_tag: str | None = None
+    machine_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,8 +346,11 @@ class Workspace:
     home is made from; None once it is a disk, and for a home that begins empty.
     ``snapshot_asked_at`` is when the last SNAPSHOT that has ended was asked for, except one that
     Compute has certainly refused; None if there was none. ``old_homes`` are its earlier homes that
-    are yet to be deleted (``old_homes.py``). ``schema_version`` is the oldest version
-    of the record's form with which nothing of it is lost.
+    are yet to be deleted (``old_homes.py``). ``archived_at`` is since when its home is a snapshot
+    instead of a disk; None if it is not. ``archive_announced_at`` is when its owner was told that
+    it will be archived; it counts if that is later than ``suspended_at``. ``home_gb`` is the size
+    of the home, in GB as Compute counts them; None if it is not known, as after version 0.1.
+    ``schema_version`` is the oldest version of the record's form with which nothing of it is lost.
     """
 
     id: str
@@ -351,23 +392,27 @@ class Workspace:
     home_source: HomeSource | None = None
     snapshot_asked_at: datetime | None = None
     old_homes: tuple[OldHome, ...] = ()
+    archived_at: datetime | None = None
+    archive_announced_at: datetime | None = None
+    home_gb: int | None = None
 
     @property
     def schema_version(self) -> int:
         """The oldest version of the record's form with which nothing of it is lost.
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
-        which is still there; a SNAPSHOT or a RESTORE that is under way, or the error of one that
-        failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such a record, since
-        it would delete the home without one, and can use all others.
+        which is still there; a SNAPSHOT, a RESTORE, an ARCHIVE or a move that is under way, or the
+        error of one that failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such
+        a record, since it would delete the home without one, and can use all others.
         """
         operation = self.operation
         kinds = {operation and operation.kind, self.error and self.error.operation_kind}
-        newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE}
+        newer = {OperationKind.SNAPSHOT, OperationKind.RESTORE, OperationKind.ARCHIVE}
         takes_copy = operation is not None and (
             operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
         )
-        has_snapshots = self.home_source is not None or bool(self.old_homes)
+        moves = operation is not None and operation.moves
+        has_snapshots = self.home_source is not None or bool(self.old_homes) or moves
         return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
 
     @property
@@ -385,6 +430,15 @@ class Workspace:
             return self.home_disk.name
         made = self.home_source.new_disk if self.home_source else None
         return made or f"home-{self.id}"
+
+    @property
+    def has_archivable_home(self) -> bool:
+        """Whether there is a home: a disk, or a snapshot of this workspace that it is made from.
+
+        After an ARCHIVE that failed at its end, both the disk and the snapshot may be there.
+        """
+        source = self.home_source
+        return self.home_disk is not None or (source is not None and source.is_of(self.id))
 
     @property
     def machine_key(self) -> str | None:
@@ -423,10 +477,11 @@ class Workspace:
     def sources(self) -> tuple[HomeSource, ...]:
         """The snapshots that a home is yet to be made from, so they must stay.
 
-        So must the last copy of a home that a DELETE takes away.
+        So must the last copy of a home that a DELETE or an ARCHIVE takes away.
         """
+        takes = {OperationKind.DELETE, OperationKind.ARCHIVE}
         restores = self.operation.restores if self.operation else None
-        copy = self.operation.last_copy if self.operation and self.is_being_deleted else None
+        copy = self.operation.last_copy if self.operation and self.operation.kind in takes else None
         return tuple(each for each in (self.home_source, restores, copy) if each is not None)
 
     @property

@@ -128,6 +128,9 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
             "name": _name,
             "empty_home": _boolean,
             "rebuild": _boolean,
+            "may_move": _boolean,
+            "zone": _one_of(policy.zones),
+            "home_disk_gb": _whole_number,
             **_DRY_RUN,
         },
     )
@@ -174,7 +177,7 @@ def read_nothing(request: Request) -> None:
     _checked(read_object(request), {})
 
 
-def read_stop(request: Request) -> None:
+def read_only_dry_run(request: Request) -> None:
     """Refuse a body with other fields than ``dry_run``, which ``read_dry_run`` returns."""
     _checked(read_object(request), _DRY_RUN)
 
@@ -194,7 +197,7 @@ def read_delete(request: Request) -> Deletion:
     take for a deletion has a path that it does not know, and deletes nothing. Such a Hub ignores
     ``purge``, and keeps nothing anyway.
     """
-    reads = read_nothing if request.method == "DELETE" else read_stop
+    reads = read_nothing if request.method == "DELETE" else read_only_dry_run
     reads(request)
     purge = bool(_query(request, _DELETE_QUERY).get("purge"))
     dry_run = read_dry_run(request, _DELETE_QUERY)

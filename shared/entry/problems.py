@@ -21,7 +21,7 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NotAwakeError: (409, "NOT_AWAKE", "No machine runs"),
     errors.NameTakenError: (409, "NAME_TAKEN", "This name is taken"),
-    errors.NoHomeError: (409, "NO_HOME", "There is no home yet"),
+    errors.NoHomeError: (409, "NO_HOME", "There is no home disk"),
     errors.SnapshotNotReadyError: (409, "SNAPSHOT_NOT_READY", "This snapshot cannot be used"),
     errors.SnapshotInUseError: (409, "SNAPSHOT_IN_USE", "A workspace is made from this snapshot"),
     errors.ReportNotTakenError: (409, "REPORT_NOT_TAKEN", "This report does not count"),

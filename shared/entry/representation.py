@@ -7,7 +7,7 @@ from shared.config import Connect
 from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.last_copies import undelete_until
-from shared.domain.lifecycle import deletes_at, stops_at
+from shared.domain.lifecycle import archives_at, deletes_at, stops_at
 from shared.domain.outlook import Expected, outlook
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
@@ -46,12 +46,15 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "memory_kept": workspace.memory_kept,
         "memory_lost_because": workspace.memory_lost_because,
         "stops_at": _time(stops_at(workspace, policy)),
+        "archived_at": _time(workspace.archived_at),
+        "archives_at": _time(archives_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
         "undelete_until": _time(undelete_until(workspace, policy)),
         "renewal": _renewal_json(renewal(workspace, policy)),
         "outlook": [_expected_json(each) for each in outlook(workspace, policy)],
         "kept_awake_until": _time(workspace.kept_awake_until),
         "generation": workspace.generation,
+        "home_disk_gb": workspace.home_gb,
         "metadata": {
             "repo": workspace.metadata.repo,
             "branch": workspace.metadata.branch,

@@ -20,6 +20,7 @@ FEATURES = (
     "snapshots",
     "restore",
     "undelete",
+    "archive",
 )
 # The audience of `gcloud auth print-identity-token`, for all people and Hubs (seen in its tokens).
 GCLOUD_AUDIENCE = "32555940559.apps.googleusercontent.com"

@@ -208,6 +208,7 @@ class _Delivery:
             home_is_foreign=disk is not None and ownership.has_lost_labels(workspace, disk),
             home_users=disk.users if disk else (),
             home_detached_at=disk.detached_at if disk else None,
+            home_gb=disk.size_gb if disk else None,
             console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
             if steps.reads_console(operation, step.now)
             else "",
@@ -274,13 +275,15 @@ class _Delivery:
         """Return a READY snapshot taken since a machine last had the disk; None if there is none.
 
         Whether one has had it since then, the generation says of the Hub's own machines, and
-        Compute's two times of all others. A DELETE takes its own only after the Hub's machine is
-        gone. So its own needs no generation, which it lacks if the worker died that asked for it.
+        Compute's two times of all others. A DELETE and an ARCHIVE take their own only after the
+        Hub's machine is gone. So that needs no generation, which it lacks if the worker died that
+        asked for it.
         """
         if disk.in_use:
             return None
         free_since = disk.detached_at or disk.created_at
-        own = workspace.operation.id if workspace.operation and workspace.is_being_deleted else None
+        operation = workspace.operation
+        own = operation.id if operation and operation.kind in steps.TAKING_HOME else None
         for each in readable(self.records.store.list_snapshots(workspace.id)):
             known = each.record
             kept = _may_be_copy(known)

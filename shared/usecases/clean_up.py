@@ -9,7 +9,7 @@ from shared.domain import lifecycle
 from shared.domain.access import Actor
 from shared.domain.changes import Updated
 from shared.domain.policy import Policy
-from shared.domain.workspace import Workspace
+from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Page
 from shared.usecases.deleted_workspaces import purge_due
 from shared.usecases.records import Records
@@ -19,22 +19,30 @@ SHORT_BUDGET = timedelta(seconds=60)  # of the sweeps that have little to do
 
 
 def clean_up(records: Records, policy: Policy, pause: Pause = time.sleep) -> SweepReport:
-    """Stop machines that are idle, and delete workspaces that are suspended past their retention.
+    """Stop machines that are idle; delete or archive workspaces that are suspended for too long.
 
     Reads only what is due (``sweep_at``). A heartbeat that comes between the query and the commit
-    wins. One that is due by a policy that has changed since is put right. Deleted workspaces that
-    can be taken back no more are purged, last of all: whoever waits for that waits for days.
+    wins. One that is due by a policy that has changed since is put right. At most
+    ``archives_per_run`` are archived: when that is new, all that are due come at once, and each
+    costs a snapshot. Deleted workspaces that can be taken back no more are purged, last of all:
+    whoever waits for that waits for days.
     """
     started = records.clock()
     report = SweepReport()
     sweeper = Actor(lifecycle.CLEANUP, logs.request_id.get())
     not_due: list[str] = []
+    archiving: set[str] = set()
 
     def expire(workspace: Workspace) -> Updated | None:
         operation = lifecycle.NewOperation(str(uuid.uuid4()), sweeper, records.clock())
         change = lifecycle.expire(workspace, operation, policy)
         if change is None:
             not_due.append(workspace.id)
+            return None
+        if _archives(change.workspace.operation):
+            if len(archiving | {workspace.id}) > policy.archives_per_run:
+                return None
+            archiving.add(workspace.id)
         return change
 
     Sweep(records, report, pause, sweeper).run(
@@ -52,3 +60,7 @@ def clean_up(records: Records, policy: Policy, pause: Pause = time.sleep) -> Swe
     )
     logs.info("CleanupDone", **report.counts())
     return report
+
+
+def _archives(operation: Operation | None) -> bool:
+    return operation is not None and operation.kind is OperationKind.ARCHIVE

@@ -1,4 +1,4 @@
-"""What a person asks of workspaces: list, read, connect, stop, start, delete."""
+"""What a person asks of workspaces: list, read, connect, stop, archive, start, delete."""
 
 import contextlib
 import uuid
@@ -108,6 +108,37 @@ def dry_run_stop(records: Records, policy: Policy, actor: Actor, workspace_id: s
         policy,
         Requested(actor, workspace_id, DRY_RUN),
         lambda ws: lifecycle.stop(ws, _operation(records, actor, NO_ID), policy),
+    )
+
+
+def archive_workspace(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str
+) -> tuple[Workspace, bool]:
+    """Begin to archive a workspace: its home becomes a snapshot, and its machine and disk go.
+
+    Returns it, and whether an operation is under way: none is if it is archived already.
+
+    Raises:
+        WorkspaceNotFoundError, OperationUnderWayError, NoHomeError, TooManyRequestsError,
+        UnavailableError
+    """
+    operation_id = str(uuid.uuid4())
+    workspace = request_change(
+        records,
+        policy,
+        Requested(actor, workspace_id, "ArchiveRequested"),
+        lambda ws: lifecycle.archive(ws, _operation(records, actor, operation_id), policy),
+    )
+    return workspace, workspace.operation is not None
+
+
+def dry_run_archive(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
+    """Return what ``archive_workspace`` would do (``requests.dry_run``)."""
+    return dry_run(
+        records,
+        policy,
+        Requested(actor, workspace_id, DRY_RUN),
+        lambda ws: lifecycle.archive(ws, _operation(records, actor, NO_ID), policy),
     )
 
 

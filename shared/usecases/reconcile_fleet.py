@@ -19,7 +19,13 @@ from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import sweep_again
 from shared.domain.machine_access import is_due
-from shared.domain.old_homes import OldHomeFate, SeenOldHome, fate_of, without_old_homes
+from shared.domain.old_homes import (
+    OldHomeFate,
+    SeenOldHome,
+    fate_of,
+    with_deleting,
+    without_old_homes,
+)
 from shared.domain.orphans import OrphanAction
 from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
@@ -298,10 +304,17 @@ class _Run:
         snapshot = stored.record if stored else None
         there = self.machines.get_snapshot(snapshot.place.name) if disk and snapshot else None
         at = Place(old.zone, record.instance_name)
-        machine = self.machines.get(at) if disk and disk.in_use else None
+        machine = self.machines.get(at) if old.instance_id or (disk and disk.in_use) else None
         seen = SeenOldHome(disk=disk, machine=machine, snapshot=snapshot, there=there)
         fate = fate_of(record, old, seen)
+        if fate is OldHomeFate.USED:
+            logs.warning("OldHomeUsed", workspace_id=record.id, name=old.name, zone=old.zone)
+            self.report.done.setdefault("OldHomeUsed", []).append(record.id)
         if fate is OldHomeFate.MACHINE_GOES:
+            # First, so that a run that dies in between does not take its end for somebody's use.
+            self.records.change(
+                record.id, lambda now: with_deleting(now, old, self.records.clock())
+            )
             self._carry_out(orphans.delete_old_machine(record, old), record.owner_id)
         if fate is OldHomeFate.GOES:
             self._carry_out(orphans.delete_old_home(record, old), record.owner_id)

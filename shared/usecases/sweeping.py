@@ -12,7 +12,7 @@ from shared.domain.changes import Change
 from shared.domain.deleted import DeletedWorkspace
 from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
 from shared.domain.snapshots import Snapshot, SnapshotUpdated
-from shared.domain.workspace import OperationKind, Owner, Workspace
+from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable
 from shared.usecases.records import Records
 
@@ -183,9 +183,13 @@ def id_of(
 
 
 def _what(workspace: Workspace) -> str:
-    """Return the kind of operation that is under way now, or that a worker looks."""
-    kind: OperationKind | str = workspace.operation.kind if workspace.operation else "LOOK"
-    return kind.lower()
+    """Return the kind of operation that is under way now, or that a worker looks.
+
+    If neither is so, its owner was told what will happen.
+    """
+    if workspace.operation is not None:
+        return workspace.operation.kind.lower()
+    return "look" if workspace.attend_at is not None else "announced"
 
 
 def _pages(query: Callable[[str | None], Page[str]]) -> Iterator[str]:

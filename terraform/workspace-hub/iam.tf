@@ -160,6 +160,7 @@ resource "google_project_iam_custom_role" "operate" {
     "compute.disks.delete",
     "compute.disks.get",
     "compute.disks.list",
+    "compute.disks.resize",
     "compute.disks.setLabels",
     "compute.disks.update",
     "compute.disks.use",

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from shared.boot import user_data as module
-from shared.boot.user_data import FOLDER, SCRIPTS, STARTED, UNITS, user_data
+from shared.boot.user_data import DROP_INS, FOLDER, SCRIPTS, STARTED, UNITS, user_data
 
 BOOT = Path(module.__file__).parent
 SCHEMAS = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas")
@@ -433,18 +433,21 @@ def test_the_user_data_has_exactly_the_boot_files() -> None:
     assert json.loads(user_data().partition("\n")[2]) == config()
     for file in config()["write_files"]:
         name = "sudoers" if "sudoers" in file["path"] else Path(file["path"]).name
-        assert file["content"] == (BOOT / name).read_text()
+        [source_of] = [each for each, path in DROP_INS.items() if path == file["path"]] or [name]
+        assert file["content"] == (BOOT / source_of).read_text()
 
 
 def test_no_boot_file_is_forgotten() -> None:
     """Every script and unit of the folder is on the machine's list, and the list has no others."""
-    here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service", ".path"}}
-    assert set(SCRIPTS) | set(UNITS) == here
+    kinds = {".sh", ".service", ".path", ".conf"}
+    here = {path.name for path in BOOT.iterdir() if path.suffix in kinds}
+    assert {*SCRIPTS, *UNITS, *DROP_INS} == here
     paths = [file["path"] for file in config()["write_files"]]
     assert sorted(paths) == sorted(
         [
             *(f"{FOLDER}/{name}" for name in SCRIPTS),
             *(f"/etc/systemd/system/{name}" for name in UNITS),
+            *DROP_INS.values(),
             "/etc/sudoers.d/workspace-hub",
         ]
     )
@@ -541,8 +544,7 @@ def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     """A file that is written at boot may be on a noexec file system. Systemd has no useful PATH."""
     [start] = settings_of(unit, "ExecStart")
     script = start.removeprefix(f"/bin/bash {FOLDER}/")
-    assert script != start
-    assert script in SCRIPTS
+    assert script in SCRIPTS or start == "/bin/sync"
     assert all(stop.lstrip("-").startswith("/") for stop in settings_of(unit, "ExecStop"))
     assert not re.findall(r"^Exec(?!Start=|Stop=)\w*=", source(unit), re.MULTILINE)
 
@@ -603,7 +605,28 @@ def brought(unit: str) -> Iterator[str]:
 
 def test_the_started_units_start_all_others() -> None:
     """No unit is unused."""
-    assert {unit for started in STARTED for unit in brought(started)} == set(UNITS)
+    wanted = [unit for name in DROP_INS for unit in settings_of(name, "Wants")]
+    assert {unit for started in [*STARTED, *wanted] for unit in brought(started)} == set(UNITS)
+
+
+def test_systemd_syncs_before_it_suspends(tmp_path: Path) -> None:
+    """``sleep.target`` wants the unit, and waits for its end: each suspend runs it once more."""
+    systemctl = needed("systemd-analyze", "systemd")
+    folder = tmp_path / "etc/systemd/system"
+    (folder / "sleep.target.d").mkdir(parents=True)
+    (folder / "sleep.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    for name, path in DROP_INS.items():
+        (folder / Path(path).relative_to("/etc/systemd/system")).write_text(
+            (BOOT / name).read_text()
+        )
+    for name in UNITS:
+        (folder / name).write_text((BOOT / name).read_text())
+    dot = told(systemctl, f"--root={tmp_path}", "--man=no", "verify", folder / "sleep.target")
+    assert dot == ""
+    assert settings_of("workspace-sync.service", "Before") == ["sleep.target"]
+    assert settings_of("workspace-sync.service", "Type") == ["oneshot"]
+    assert settings_of("workspace-sync.service", "RemainAfterExit") == []
+    assert settings_of("workspace-sleep.conf", "Wants") == ["workspace-sync.service"]
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -14,6 +14,8 @@ from tests.cli.test_commands import assert_fits
 COMMANDS = (
     ("create", "new"),
     ("start", "api", "--rebuild"),
+    ("start", "api", "--may-move", "--home-disk-gb", "100"),
+    ("start", "api", "--zone", "us-west1-b"),
     ("stop", "api"),
     ("rm", "api"),
 )

@@ -203,7 +203,7 @@ def test_a_restore_has_dry_runs(at_hub: Cli, home: Home) -> None:
             5,
             "  delete a snapshot, or stop another workspace: workspace snapshots api --delete",
         ),
-        (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home once it has been ready"),
+        (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home disk once it has been"),
         (
             problem(409, "SNAPSHOT_NOT_READY", "It has failed."),
             5,

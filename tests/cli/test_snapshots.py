@@ -182,7 +182,7 @@ def test_a_snapshot_that_was_not_taken_is_a_failure(
             "\n  delete one: workspace snapshots api --delete SNAPSHOT\n",
         ),
         (problem(409, "NAME_TAKEN", "One is called x."), 5, "workspace: One is called x\n"),
-        (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home once it has been ready"),
+        (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home disk once it has been"),
         (
             problem(
                 400, "INVALID_REQUEST", "w", errors=[{"field": "name", "message": "is too long"}]
@@ -436,7 +436,9 @@ def test_a_snapshot_in_use_is_not_deleted(at_hub: Cli, home: Home) -> None:
     home.hub.answers = answers
     done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
     assert done.code == 5
-    assert "  wait until the workspace whose home is made from it is ready\n" in done.err
+    assert (
+        "  wait until the workspace whose home is made from it is ready, or start it\n" in done.err
+    )
     refused = problem(404, "SNAPSHOT_NOT_FOUND", "There is none.")
     done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
     assert done.code == 3

@@ -29,6 +29,7 @@ from shared.domain.instance import (
     OperationState,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     StartInstance,
     StopInstance,
@@ -181,6 +182,34 @@ CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
         *(K.ALREADY_EXISTS, f"disks/{PLACE.name}-1"),
     ),
     "a disk in use": (DeleteDisk(HOME), refusal(400, "resourceInUseByAnotherResource", IN_USE), K.IN_USE, "instances/other"),
+    "a disk that is as large": (
+        ResizeDisk(HOME, 50),
+        refusal(
+            *(400, "invalid"),
+            "Invalid value for field 'sizeGb': '50'. New disk size '50' GiB must be larger than existing size '50' GiB.",
+        ),
+        *(K.INVALID, ""),
+    ),
+    "a disk that is too large for any": (
+        *(ResizeDisk(HOME, 99_999), refusal(400, "invalid", "Invalid value for field 'sizeGb': '99999'. Must be less than or equal to 65536")),
+        *(K.INVALID, ""),
+    ),
+    "no quota for a larger disk": (
+        *(ResizeDisk(HOME, 80), refusal(403, "quotaExceeded", "Quota 'SSD_TOTAL_GB' exceeded.  Limit: 500.0 in region us-west1.")),
+        *(K.QUOTA, ""),
+    ),
+    "a disk to be made larger that is gone": (
+        *(ResizeDisk(HOME, 80), refusal(404, "notFound", f"The resource '{IN_ZONE}/disks/{HOME.name}' was not found")),
+        *(K.NOT_FOUND, f"disks/{HOME.name}"),
+    ),
+    "a disk to be made larger in a zone that is not there": (
+        *(ResizeDisk(HOME, 80), refusal(400, "invalid", "Invalid value for field 'zone': 'us-west1-a'. Unknown zone.")),
+        *(K.NOT_FOUND, ""),
+    ),
+    "a disk that grows too often": (
+        *(ResizeDisk(HOME, 80), refusal(429, "resourceOperationRateExceeded", TOO_OFTEN.format(f"{IN_ZONE}/disks/{HOME.name}"))),
+        *(K.TRANSIENT, ""),
+    ),
     "not ready": (SuspendInstance(PLACE), refusal(400, "resourceNotReady"), K.NOT_READY, ""),
     "being repaired": (
         *(SuspendInstance(PLACE), refusal(400, "UNSUPPORTED_OPERATION", "You cannot suspend an instance that is being repaired.")),

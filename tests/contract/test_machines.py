@@ -44,6 +44,7 @@ from shared.domain.instance import (
     OperationState,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -103,6 +104,7 @@ class Trouble(Enum):
     SOURCE_NOT_READY = auto()
     SOURCE_BUSY = auto()
     SNAPSHOT_QUOTA = auto()
+    DISK_QUOTA = auto()
     LOCATION_FORBIDDEN = auto()
     CAPTURE_FAILS = auto()
     UPLOAD_FAILS = auto()
@@ -205,6 +207,7 @@ class FakeCompute:
             Trouble.SOURCE_NOT_READY: (Mishap.REFUSED, FaultKind.NOT_READY),
             Trouble.SOURCE_BUSY: (Mishap.FAILS_LATER, FaultKind.TRANSIENT),
             Trouble.SNAPSHOT_QUOTA: (Mishap.FAILS_LATER, FaultKind.QUOTA),
+            Trouble.DISK_QUOTA: (Mishap.REFUSED, FaultKind.QUOTA),
             Trouble.LOCATION_FORBIDDEN: (Mishap.REFUSED, FaultKind.POLICY),
             Trouble.CAPTURE_FAILS: (Mishap.CAPTURE_FAILS, FaultKind.INVALID),
             Trouble.UPLOAD_FAILS: (Mishap.UPLOAD_FAILS, FaultKind.INVALID),
@@ -354,6 +357,7 @@ class LocalCompute:
             StopInstance: "instances.stop",
             DeleteInstance: "instances.delete",
             DeleteDisk: "disks.delete",
+            ResizeDisk: "disks.resize",
             CreateSnapshot: "snapshots.insert",
             LabelSnapshot: "snapshots.setLabels",
             DeleteSnapshot: "snapshots.delete",
@@ -389,6 +393,7 @@ class LocalCompute:
             Trouble.SOURCE_NOT_READY: "source_not_ready",
             Trouble.SOURCE_BUSY: "source_busy",
             Trouble.SNAPSHOT_QUOTA: "snapshot_quota_exceeded",
+            Trouble.DISK_QUOTA: "disk_quota_exceeded",
             Trouble.LOCATION_FORBIDDEN: "snapshot_location_forbidden",
             Trouble.CAPTURE_FAILS: "capture_fails",
             Trouble.UPLOAD_FAILS: "upload_fails",
@@ -797,6 +802,7 @@ EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Comma
     "stop": (running, lambda made: StopInstance(made.place)),
     "delete": (running, lambda made: DeleteInstance(made.place)),
     "delete_disk": (deleted, lambda made: DeleteDisk(disk_of(made.insert))),
+    "resize_disk": (running, lambda made: ResizeDisk(disk_of(made.insert), 80)),
     "create_snapshot": (running, lambda made: snapshot_of(made.insert)),
     "label_snapshot": (
         snapshotted,
@@ -986,6 +992,48 @@ def test_a_disk_in_use_is_left_alone(compute: Compute) -> None:
     assert compute.machines.get(other.place) is None
 
 
+@pytest.mark.parametrize("make", [running, suspended, stopped, deleted])
+def test_a_disk_grows_whatever_its_machine_does(
+    compute: Compute, make: Callable[[Compute], Made]
+) -> None:
+    """It is read with its new size, alone and in the lists, and so is its next snapshot."""
+    made = make(compute)
+    place, before = disk_of(made.insert), state(compute, made.place)
+    do(compute, ResizeDisk(place, 80), snapshot_of(made.insert))
+
+    listed = [disk for disk in compute.machines.list_disks() if disk.name == place.name]
+    disks = [
+        *(compute.machines.get_disk(place), *listed),
+        *(d for d in compute.machines.find_disks(made.insert.workspace_id) if d.name == place.name),
+    ]
+    assert [disk and disk.size_gb for disk in disks] == [80, 80, 80]
+    taken = compute.machines.get_snapshot(snapshot_of(made.insert).place.name)
+    assert taken is not None
+    assert taken.disk_gb == 80
+    assert state(compute, made.place) is before
+
+
+@pytest.mark.parametrize("size_gb", [50, 49])
+def test_a_disk_never_becomes_smaller(compute: Compute, size_gb: int) -> None:
+    """Its present size is refused, too, at once; its size stays."""
+    made = running(compute)
+    with pytest.raises(MachineFaultError) as refused:
+        begin(compute, ResizeDisk(disk_of(made.insert), size_gb))
+    assert refused.value.fault.kind is FaultKind.INVALID
+    assert refused.value.fault.message
+    assert compute.disk_gb(disk_of(made.insert)) == 50
+
+
+def test_a_disk_that_is_being_deleted_does_not_grow(compute: Compute) -> None:
+    """It is not ready for a change, and gone in a moment."""
+    place = disk_of(deleted(compute).insert)
+    compute.trouble(Trouble.SLOW, DeleteDisk)
+    begin(compute, DeleteDisk(place))
+    fault = outcome(compute, ResizeDisk(place, 80))
+    assert fault is not None
+    assert fault.kind is FaultKind.NOT_READY
+
+
 def test_a_remaining_boot_disk_blocks_its_own_generation_only(compute: Compute) -> None:
     """The next generation's boot disk has another name.
 
@@ -1018,6 +1066,7 @@ def test_a_remaining_boot_disk_blocks_its_own_generation_only(compute: Compute) 
         ("start", Trouble.NOT_READY, FaultKind.NOT_READY),
         ("delete", Trouble.NOT_READY, FaultKind.NOT_READY),
         ("delete_disk", Trouble.IN_USE, FaultKind.IN_USE),
+        ("resize_disk", Trouble.DISK_QUOTA, FaultKind.QUOTA),
     ],
 )
 def test_a_refusal_is_classified_and_changes_nothing(

@@ -27,6 +27,7 @@ from shared.domain.workspace import (
     Access,
     AccessState,
     Activity,
+    FormerMachine,
     HomeDisk,
     HomeSource,
     HostKey,
@@ -120,17 +121,20 @@ FULL = Workspace(
         phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
         snapshot_name="before-lunch",
         home_at_rest=True,
-        restores=HomeSource(
-            "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1"
-        ),
+        restores=HomeSource("6d3f", "home-snapshot-2", 60, "home-1", "home-2"),
         former_home=HomeDisk("home-1", "us-west1-a"),
-        last_copy=HomeSource(
-            "0b1c2d3e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-2", 60, "home-1"
-        ),
-        copied_at=NOW - timedelta(minutes=1),
+        last_copy=HomeSource("7d3f", "home-snapshot-3", 70, "home-1"),
+        copied_at=NOW - timedelta(minutes=2),
         former_detached_at=NOW - timedelta(minutes=3),
         home_detached=True,
         purge=True,
+        may_move=True,
+        to_zone="us-west1-c",
+        moves=True,
+        former_machine=FormerMachine("77", 6, 6, NOW - timedelta(days=2), "v1.1", "e2-standard-4"),
+        home_gb=100,
+        image_tag="v1.3",
+        machine_type="e2-standard-4",
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),
@@ -155,7 +159,10 @@ FULL = Workspace(
         "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1", "home-1-7"
     ),
     snapshot_asked_at=NOW - timedelta(hours=6),
-    old_homes=(OldHome("home-1", "us-west1-a", "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f"),),
+    old_homes=(OldHome("home-0", "us-west1-a", "8d3f", "77", NOW, outlived=True, deleting=True),),
+    archived_at=NOW - timedelta(hours=7),
+    archive_announced_at=NOW - timedelta(hours=8),
+    home_gb=60,
 )
 FULL_SNAPSHOT = Snapshot(
     id="6e4f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",

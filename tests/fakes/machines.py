@@ -41,6 +41,7 @@ from shared.domain.instance import (
     OperationState,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -749,6 +750,9 @@ class FakeMachines(Machines):
         if isinstance(command, DeleteDisk):
             self._delete_disk(command.place, operation, takes.delete_disk * slowness)
             return None
+        if isinstance(command, ResizeDisk):
+            self._resize_disk(command, operation, takes.set_labels * slowness)
+            return None
         if isinstance(command, LabelDisk):
             self._label_disk(command, operation, takes.set_labels * slowness)
             return None
@@ -1018,6 +1022,22 @@ class FakeMachines(Machines):
 
         self._after(takes, write)
 
+    def _resize_disk(self, command: ResizeDisk, operation: _Operation, takes: timedelta) -> None:
+        disk = self._disks.get(command.place)
+        if disk is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+        if disk.deleting:
+            raise _refusal(FaultKind.NOT_READY)
+        if command.size_gb <= disk.size_gb:
+            raise _refusal(FaultKind.INVALID)
+
+        def write() -> None:
+            if not _fails(operation):
+                disk.size_gb = command.size_gb
+            _end(operation)
+
+        self._after(takes, write)
+
     def _delete_disk(self, place: Place, operation: _Operation, takes: timedelta) -> None:
         disk = self._disks.get(place)
         if disk is None:
@@ -1246,6 +1266,7 @@ def _described_disk(disk: _Disk) -> Disk:
         zone=disk.place.zone,
         labels=dict(disk.labels),
         created_at=disk.created_at,
+        size_gb=disk.size_gb,
         users=disk.users,
         detached_at=disk.detached_at,
     )

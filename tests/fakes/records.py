@@ -44,9 +44,11 @@ FIRST_PHASES = {
     OperationKind.SNAPSHOT: Phase.SNAPSHOT,
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
     OperationKind.RESTORE: Phase.STOP,
+    OperationKind.ARCHIVE: Phase.STOP,
 }
 _STOPPING = {
-    *(OperationKind.STOP, OperationKind.DELETE, OperationKind.SNAPSHOT, OperationKind.RESTORE)
+    *(OperationKind.STOP, OperationKind.DELETE, OperationKind.SNAPSHOT),
+    *(OperationKind.RESTORE, OperationKind.ARCHIVE),
 }
 A_PROBLEM = Problem(
     "SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1)
@@ -157,6 +159,7 @@ def a_home(workspace: Workspace, **changes: Any) -> Disk:
         zone=zone,
         labels=labels_of(workspace.id, workspace.owner_id),
         created_at=workspace.created_at,
+        size_gb=50,
     )
     return replace(disk, **changes)
 

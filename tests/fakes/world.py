@@ -127,6 +127,12 @@ class World:
             self.records, self.policy, actor(owner), workspace_id, machine or NewMachine()
         )
 
+    def archive(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
+        """Ask that it be archived."""
+        return manage_workspaces.archive_workspace(
+            self.records, self.policy, actor(owner), workspace_id
+        )
+
     def connect(
         self, owner: str, workspace_id: str, connection: NewConnection | None = None
     ) -> manage_workspaces.Reached:

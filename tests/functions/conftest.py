@@ -144,6 +144,11 @@ class Functions:
         path = f"/workspaces/{workspace_id}/keep-awake"
         return self.call("keep_workspace_awake", path, {"until": until}, **options)
 
+    def archive(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
+        """Archive a workspace."""
+        path = f"/workspaces/{workspace_id}/archive"
+        return self.call("archive_workspace", path, body, **options)
+
     def delete(self, workspace_id: str, **options: Any) -> TestResponse:
         """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)

@@ -44,6 +44,7 @@ WORKSPACE_FIELDS = {
         "suspended_at",
     ),
     *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at"),
+    *("archived_at", "archives_at", "home_disk_gb"),
     *("undelete_until", "renewal", "outlook", "kept_awake_until", "generation", "metadata"),
 }
 
@@ -70,6 +71,7 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "snapshots": hub.snapshots(workspace.id),
         "delete snapshot": hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
         "restore": hub.restore(workspace.id, str(uuid.uuid4())),
+        "archive": hub.archive(str(uuid.uuid4())),
         "delete": hub.delete(workspace.id),
         "deleted": hub.deleted(),
         "undelete": hub.undelete(str(uuid.uuid4())),

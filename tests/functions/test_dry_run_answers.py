@@ -240,6 +240,7 @@ IN_THE_BODY: dict[str, Callable[..., TestResponse]] = {
     "stop": lambda hub, its_id, body, **more: hub.call(
         "stop_workspace", f"/workspaces/{its_id}/stop", body, **more
     ),
+    "archive": lambda hub, its_id, body, **more: hub.archive(its_id, body, **more),
     "restore": lambda hub, its_id, body, **more: hub.call(
         "restore_workspace",
         f"/workspaces/{its_id}/restore",

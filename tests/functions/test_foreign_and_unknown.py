@@ -69,9 +69,13 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
         workspace_id, "?limit=1", headers=HEADERS
     ),
     "stop": lambda hub, workspace_id: hub.stop(workspace_id, headers=HEADERS),
+    "archive": lambda hub, workspace_id: hub.archive(workspace_id, headers=HEADERS),
     "start": lambda hub, workspace_id: hub.start(workspace_id, headers=HEADERS),
     "start with another machine": lambda hub, workspace_id: hub.start(
         workspace_id, {"machine_type": "e2-standard-8"}, headers=HEADERS
+    ),
+    "dry run of an archive": lambda hub, workspace_id: hub.archive(
+        workspace_id, headers=HEADERS, query_string="dry_run=true"
     ),
     "dry run of a stop": lambda hub, workspace_id: hub.stop(
         workspace_id, headers=HEADERS, query_string="dry_run=true"

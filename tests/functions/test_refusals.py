@@ -485,7 +485,11 @@ def test_credentials_in_metadata_are_refused_and_not_repeated(
         ({"emptyHome": 1}, {"emptyHome"}),
         ({"rebuild": "yes"}, {"rebuild"}),
         ({"empty_home": True, "emptyHome": True}, {"emptyHome"}),
-        ({"zone": "us-west1-b"}, {"zone"}),
+        ({"zone": "mars-1a"}, {"zone"}),
+        ({"mayMove": "yes"}, {"mayMove"}),
+        ({"may_move": True, "mayMove": True}, {"mayMove"}),
+        ({"home_disk_gb": "100"}, {"home_disk_gb"}),
+        ({"homeDiskGb": 0}, {"homeDiskGb"}),
         ({"image_tag": "a b"}, {"image_tag"}),
         ({"machineType": "huge", "imageTag": 7}, {"machineType", "imageTag"}),
     ],
@@ -493,12 +497,14 @@ def test_credentials_in_metadata_are_refused_and_not_repeated(
 def test_wrong_fields_of_a_start_are_400(
     hub: Functions, body: dict[str, Any], fields: set[str]
 ) -> None:
-    """Nothing else can be changed: a zonal disk ties its machine to a zone."""
+    """Each field is named."""
     assert set(wrong_fields(hub.start(SOME_ID, body))) == fields
 
 
-@pytest.mark.parametrize("name", ["stop_workspace", "delete_workspace", "delete_snapshot"])
-def test_a_stop_and_a_delete_accept_no_fields(hub: Functions, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["stop_workspace", "archive_workspace", "delete_workspace", "delete_snapshot"]
+)
+def test_a_stop_an_archive_and_a_delete_accept_no_fields(hub: Functions, name: str) -> None:
     """A field that has no effect must not be accepted."""
     assert set(wrong_fields(hub.call(name, HTTP[name], {"force": True}))) == {"force"}
 

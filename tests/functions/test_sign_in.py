@@ -50,6 +50,7 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
         "snapshots",
         "restore",
         "undelete",
+        "archive",
     }
 
 

@@ -37,6 +37,7 @@ PEOPLE = {
 # gets one of its own.
 NEEDED_STATE = {
     "stop_workspace": "READY",
+    "archive_workspace": "READY",
     "start_workspace": "SUSPENDED",
     "create_snapshot": "READY",
     "delete_snapshot": "READY",

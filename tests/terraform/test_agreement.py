@@ -50,6 +50,7 @@ PERMISSIONS = {
     "DisksClient.aggregated_list": "compute.disks.list",
     "DisksClient.delete_unary": "compute.disks.delete",
     "DisksClient.get": "compute.disks.get",
+    "DisksClient.resize_unary": "compute.disks.resize",
     "DisksClient.set_labels_unary": "compute.disks.setLabels",
     "GlobalOperationsClient.get": "compute.globalOperations.get",
     "InstancesClient.aggregated_list": "compute.instances.list",

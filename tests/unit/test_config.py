@@ -134,7 +134,34 @@ def test_zero_switches_a_sweep_off() -> None:
     policy = read_settings(REQUIRED_SETTINGS | SERVED | off | {"HUB_UNDELETE_SECONDS": "0"}).policy
 
     assert (policy.idle_after, policy.retention, policy.max_machine_age) == (None, None, None)
-    assert policy.undelete_for is None
+    assert (policy.undelete_for, policy.archive_after) == (None, None)
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("archive", "retention", "wrong"),
+    [
+        (14 * DAY, 30 * DAY, False),
+        (14 * DAY, 0, False),
+        (0, DAY, False),
+        (30 * DAY, 30 * DAY, True),
+        (60 * DAY, 30 * DAY, True),
+        (DAY, 3 * DAY, True),
+        (DAY, 3 * DAY + 1, False),
+    ],
+)
+def test_what_would_be_deleted_before_it_is_archived_is_a_contradiction(
+    archive: int, retention: int, wrong: bool
+) -> None:
+    """An archive is announced three days before, so it never comes sooner."""
+    times = {"HUB_ARCHIVE_SECONDS": str(archive), "HUB_RETENTION_SECONDS": str(retention)}
+    if not wrong:
+        assert read_settings(REQUIRED_SETTINGS | SERVED | times).policy.archive_notice
+        return
+    with pytest.raises(ConfigurationError, match="must be below HUB_RETENTION_SECONDS"):
+        read_settings(REQUIRED_SETTINGS | SERVED | times)
 
 
 def test_every_setting_arrives_where_it_is_used() -> None:
@@ -152,9 +179,11 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_SNAPSHOTS_PER_WORKSPACE": "0",
             "HUB_SNAPSHOT_PAUSE_SECONDS": "0",
             "HUB_DELETED_PER_OWNER": "3",
+            "HUB_ARCHIVE_SECONDS": "604800",
+            "HUB_ARCHIVES_PER_RUN": "4",
             "HUB_UNDELETE_SECONDS": "20",
             "HUB_IDLE_SECONDS": "1.5",
-            "HUB_RETENTION_SECONDS": "10",
+            "HUB_RETENTION_SECONDS": "604801",
             "HUB_MAX_MACHINE_AGE": "86400",
             "HUB_CREATE_DEADLINE_SECONDS": "11",
             "HUB_START_DEADLINE_SECONDS": "12",
@@ -162,6 +191,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_DELETE_DEADLINE_SECONDS": "14",
             "HUB_SNAPSHOT_DEADLINE_SECONDS": "15",
             "HUB_RESTORE_DEADLINE_SECONDS": "16",
+            "HUB_ARCHIVE_DEADLINE_SECONDS": "17",
             "HUB_USUAL_SECONDS": "insert=5, boot=2.5",
             "HUB_LOOK_MIN_SECONDS": "0.1",
             "HUB_LOOK_MAX_SECONDS": "2",
@@ -176,15 +206,19 @@ def test_every_setting_arrives_where_it_is_used() -> None:
         "n2-standard-2",
     )
     assert (policy.default_image_tag, policy.limits) == ("v7", Limits(workspaces=2, running=1))
-    assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
+    assert (policy.idle_after, policy.retention) == (
+        timedelta(seconds=1.5),
+        timedelta(seconds=604801),
+    )
     assert policy.max_machine_age == timedelta(days=1)
     deadlines = policy.deadlines
     times = [
         *(deadlines.create, deadlines.start, deadlines.stop, deadlines.delete),
-        *(deadlines.snapshot, deadlines.restore),
+        *(deadlines.snapshot, deadlines.restore, deadlines.archive),
     ]
-    assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15, 16]
+    assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15, 16, 17]
     assert (policy.snapshots_per_workspace, policy.snapshot_pause) == (0, timedelta(0))
+    assert (policy.archive_after, policy.archives_per_run) == (timedelta(days=7), 4)
     assert (policy.undelete_for, policy.deleted_per_owner) == (timedelta(seconds=20), 3)
     assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))

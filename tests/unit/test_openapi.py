@@ -57,10 +57,10 @@ from shared.entry.bodies import (
     read_new_machine,
     read_new_snapshot,
     read_new_workspace,
+    read_only_dry_run,
     read_page_query,
     read_report,
     read_restore,
-    read_stop,
     read_undelete,
 )
 from shared.entry.description import description
@@ -579,6 +579,13 @@ def ask_for_a_restore(state: str, kept: int = 0) -> Workspace:
     return workspace_of(change.workspace if change else None)
 
 
+def ask_for_an_archive(workspace: Workspace) -> Workspace:
+    """Ask to archive a workspace."""
+    new = lifecycle.NewOperation(OPERATION, ACTOR, NOW)
+    change = lifecycle.archive(workspace, new, POLICY)
+    return workspace_of(change.workspace if change else None)
+
+
 def with_a_home() -> Workspace:
     """Return a workspace of which a snapshot can be taken."""
     return replace(ready_workspace(), home_disk=HomeDisk(f"home-{UUID}", "us-west1-a"))
@@ -599,6 +606,7 @@ def delete_a_fork_s_source() -> None:
         ),
         ("SnapshotRefused", lambda: ask_for_a_snapshot(new_settled_workspace())),
         ("SnapshotInUse", delete_a_fork_s_source),
+        ("ArchiveRefused", lambda: ask_for_an_archive(new_settled_workspace())),
         ("RestoreQuota", lambda: ask_for_a_restore("ready", POLICY.snapshots_per_workspace)),
         ("RestoreRefused", lambda: ask_for_a_restore("uploading")),
         (
@@ -638,6 +646,7 @@ def new_settled_workspace() -> Workspace:
     [
         ("snapshots", lambda: ask_for_a_snapshot(with_a_home())),
         ("restore", lambda: ask_for_a_restore("ready")),
+        ("archive", lambda: ask_for_an_archive(with_a_home())),
     ],
 )
 def test_the_example_of_an_operation_on_snapshots_says_what_the_hub_expects(
@@ -757,7 +766,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewRestore": read_restore,
     "Undelete": read_undelete,
     "KeepAwake": read_kept_awake,
-    "OnlyDryRun": read_stop,
+    "OnlyDryRun": read_only_dry_run,
     "Report": lambda request: read_report(request, MACHINE),
 }
 

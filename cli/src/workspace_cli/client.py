@@ -242,6 +242,17 @@ class HubClient:
         """Ask that a workspace be suspended."""
         return self.send(_change(workspace_id, "/stop", {}, dry_run=dry_run)).value
 
+    def archive(self, workspace_id: str, *, dry_run: bool = False) -> Any:
+        """Ask that a workspace's home be kept as a snapshot; the answer is the workspace.
+
+        It is not repeated if the answer is lost: somebody may have started it since.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        request = _change(workspace_id, "/archive", {}, dry_run=dry_run)
+        return self.send(replace(request, repeatable=dry_run)).value
+
     def keep_awake(self, workspace_id: str, until: datetime | None) -> Any:
         """Ask that a workspace be kept awake until a time; None takes it back.
 

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 SNAPSHOTS = "snapshots"
 RESTORE = "restore"
 UNDELETE = "undelete"
+ARCHIVE = "archive"
 UPGRADE_HUB = "ask whoever runs this Hub to upgrade it"
 # What is said of a Hub without a feature.
 _LACKS = {
     SNAPSHOTS: "has no snapshots",
     RESTORE: "cannot restore a home",
+    ARCHIVE: "cannot archive workspaces",
     UNDELETE: "cannot take back what was deleted",
 }
 

@@ -18,7 +18,7 @@ from workspace_cli.errors import (
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import NAME, RESTORES, Workspace, workspace_of
+from workspace_cli.workspaces import ARCHIVES, NAME, RESTORES, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
@@ -250,18 +250,23 @@ class _Followed:
             self._progress.show(words.doing(workspace.operation))
         if workspace is None:
             self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
-        elif workspace.is_settled and workspace.status == wanted and not self._is_not_restored():
+        elif workspace.is_settled and workspace.status == wanted and not self._has_failed():
             said, more = words.result(workspace, self._client.now())
             self._end(well=True, said=said, more=more)
         elif workspace.is_settled and not _may_come(workspace, wanted):
             self._end(well=False, said=_why_not(workspace), more="")
         return self._ended
 
-    def _is_not_restored(self) -> bool:
-        """Whether a RESTORE that was under way has failed: that may leave the workspace READY."""
+    def _has_failed(self) -> bool:
+        """Whether a RESTORE or an ARCHIVE that was under way has failed.
+
+        Either may leave the workspace with the status that it leads to.
+        """
         asked, now = self._as_asked.operation, self.workspace
-        restored = asked is not None and asked.kind == RESTORES
-        return restored and now is not None and now.is_not_restored
+        if asked is None or now is None:
+            return False
+        not_archived = asked.kind == ARCHIVES and now.is_not_archived
+        return not_archived or (asked.kind == RESTORES and now.is_not_restored)
 
     def end_late(self) -> None:
         """End with the error that it did not happen in time."""
@@ -304,6 +309,8 @@ def _why_not(workspace: Workspace) -> str:
         return f"{said}, and nothing changes that by itself"
     if workspace.is_not_restored:
         return f"{said}, and its home is not restored: {workspace.failure.reason}"
+    if workspace.is_not_archived:
+        return f"{said}, and it is not archived: {workspace.failure.reason}"
     return f"{said}: {workspace.failure.reason}"
 
 
@@ -313,6 +320,10 @@ def _way_out(workspace: Workspace) -> str:
         return "its home is what it was, and it goes on"
     if workspace.is_not_restored:
         return f"its home is what it was. To go on: workspace start {workspace.argument}"
+    if workspace.is_not_archived:
+        return (
+            f"its home is kept. To go on: workspace start or workspace archive {workspace.argument}"
+        )
     if workspace.failure is not None and workspace.failure.code == "LAST_COPY_NOT_MADE":
         return f"delete it again, or for good: workspace rm --purge {workspace.id}"
     return f"workspace show {workspace.name}"

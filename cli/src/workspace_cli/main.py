@@ -34,6 +34,7 @@ _SECTIONS = {
         "show",
         "start",
         "stop",
+        "archive",
         "keep-awake",
         "snapshot",
         "snapshots",

@@ -26,6 +26,8 @@ OPTIONS = {
     "all": "--all",
     "empty_home": "--empty-home",
     "rebuild": "--rebuild",
+    "may_move": "--may-move",
+    "home_disk_gb": "--home-disk-gb",
     "until": "--for, --until",
 }
 # Where it is another one.
@@ -60,8 +62,8 @@ _HINTS = {
     "IDEMPOTENCY_KEY_REUSED": "run the command again: it then is another request",
     "TOO_MANY_REQUESTS": "try again later",
     "UNAVAILABLE": "nothing is half done: try again",
-    "NO_HOME": "it has a home once it has been ready",
-    "SNAPSHOT_IN_USE": "wait until the workspace whose home is made from it is ready",
+    "NO_HOME": f"it has a home disk once it has been ready: workspace start {NAME}",
+    "SNAPSHOT_IN_USE": "wait until the workspace whose home is made from it is ready, or start it",
     "INTERNAL": "try again; if it stays, give whoever runs the Hub the request's id",
 }
 

@@ -36,6 +36,8 @@ _DOING = {
     "snapshot": ("capturing the home", "home captured"),
     "await_snapshot": ("capturing the home", "home captured"),
     "await_stored": ("storing the snapshot", "snapshot stored"),
+    "resize_disk": ("asking", "asked for"),
+    "await_resized": ("enlarging the disk", "disk enlarged"),
 }
 _CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
 _STOPPED_BECAUSE = {
@@ -55,6 +57,7 @@ _UNDER_WAY = {
     "START": "starting",
     "STOP": "stopping",
     "RESTORE": "restoring",
+    "ARCHIVE": "archiving",
     "DELETE": "deleting",
 }
 
@@ -63,6 +66,8 @@ def status(workspace: Workspace) -> str:
     """Return the status in a word: what is under way goes before what is, if it changes that."""
     if workspace.operation is not None and not workspace.is_settled:
         return _UNDER_WAY.get(workspace.operation.kind, workspace.operation.kind.lower())
+    if workspace.is_archived:
+        return "archived"
     return _STATUS.get(workspace.status, workspace.status)
 
 
@@ -103,6 +108,8 @@ def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) ->
         return workspace.failure.reason
     if workspace.status == "READY" and workspace.stops_at is not None:
         return f"sleeps {ahead(workspace.stops_at, now)}"
+    if workspace.status == "SUSPENDED" and workspace.archives_at is not None:
+        return f"archived {ahead(workspace.archives_at, now)}"
     if workspace.status == "SUSPENDED" and workspace.deletes_at is not None:
         return f"deleted {ahead(workspace.deletes_at, now)}"
     return ""
@@ -158,6 +165,8 @@ def since(workspace: Workspace, now: datetime) -> str:
     """Return since when a workspace sleeps, and why; empty if it does not, or if it is unknown."""
     if workspace.status != "SUSPENDED" or workspace.suspended_at is None:
         return ""
+    if workspace.is_archived and workspace.archived_at is not None:
+        return f"since {day_or_time(workspace.archived_at, now)}"
     why = _STOPPED_BECAUSE.get(workspace.stopped_because or "")
     when = f"since {day_or_time(workspace.suspended_at, now)}"
     return f"{when}: {why}" if why else when
@@ -179,6 +188,8 @@ def result(workspace: Workspace, now: datetime) -> tuple[str, str]:
     if workspace.status == "READY" and workspace.stops_at is not None:
         seconds = (workspace.stops_at - now).total_seconds()
         return said, f" It goes to sleep when nobody is connected for {duration(seconds)}."
+    if workspace.is_archived:
+        return said, " Its home is kept as a snapshot; a start makes disk and machine again."
     if workspace.status == "SUSPENDED" and workspace.memory_kept is not None:
         return said, " Its memory is kept." if workspace.memory_kept else " Its memory is lost."
     return said, ""

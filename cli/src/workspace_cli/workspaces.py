@@ -36,6 +36,7 @@ _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 MOST_NAMED = 5  # in a message
 TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
 RESTORES = "RESTORE"  # another one
+ARCHIVES = "ARCHIVE"  # another one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class Workspace:
         raw: the API's own object, unchanged; for JSON only.
         id: a UUID; it may stand in a path, a file name and an argument.
         name: the owner's name for it. ``NAME`` says whether it is one that a Hub allows.
+        archived_at: since when its home is only a snapshot; None if it is not.
         undelete_until: until when it can be taken back, while a DELETE is under way that keeps its
             home; else None.
         last_device: which device somebody connected from last, or made it from.
@@ -95,6 +97,8 @@ class Workspace:
     created_at: datetime | None
     last_connected_at: datetime | None
     stops_at: datetime | None
+    archived_at: datetime | None
+    archives_at: datetime | None
     deletes_at: datetime | None
     kept_awake_until: datetime | None
     undelete_until: datetime | None
@@ -126,6 +130,16 @@ class Workspace:
     def is_not_restored(self) -> bool:
         """Whether its last operation is a RESTORE that failed: its home is what it was."""
         return self.error is not None and self.error.operation_kind == RESTORES
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it sleeps without a machine and a disk: its home is a snapshot."""
+        return self.status == "SUSPENDED" and self.archived_at is not None
+
+    @property
+    def is_not_archived(self) -> bool:
+        """Whether its last operation is an ARCHIVE that failed: its home is kept."""
+        return self.error is not None and self.error.operation_kind == ARCHIVES
 
     @property
     def is_settled(self) -> bool:
@@ -177,6 +191,8 @@ def workspace_of(value: Any) -> Workspace:
         created_at=parse_time(given.get("created_at")),
         last_connected_at=parse_time(given.get("last_connected_at")),
         stops_at=parse_time(given.get("stops_at")),
+        archived_at=parse_time(given.get("archived_at")),
+        archives_at=parse_time(given.get("archives_at")),
         deletes_at=parse_time(given.get("deletes_at")),
         kept_awake_until=parse_time(given.get("kept_awake_until")),
         undelete_until=parse_time(given.get("undelete_until")),

@@ -120,7 +120,11 @@ class Disks:
         self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
     ) -> Operation:
         """Make a disk larger: its instances see the new size, its file system does not grow."""
+        call = MethodCall("disks.resize", request_id)
         disk = self.get(zone, name)
+        self._parts.faults.refuse_disk_call(call.method, disk)
+        if disk.resource["status"] != READY:
+            raise errors.not_ready(disk.path)
         size, present = str(body.get("sizeGb", "")), disk.resource["sizeGb"]
         if not size.isdecimal() or int(size) <= int(present):
             why = f"New disk size '{size}' GiB must be larger than existing size '{present}' GiB."
@@ -133,7 +137,6 @@ class Disks:
                     if last_part(attached["source"]) == name:
                         attached["diskSizeGb"] = size
 
-        call = MethodCall("disks.resize", request_id)
         seconds = self._parts.times.disk_insert
         return self._parts.operations.begin_change(call, disk, seconds, change)
 

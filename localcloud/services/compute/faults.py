@@ -109,6 +109,17 @@ def _held_by_another(strike: Strike[Disk]) -> ComputeError:
     return in_use(disk.path, strike.project.path_of(disk.zone, "instances", "holder"))
 
 
+def _disk_quota_exceeded(strike: Strike[Disk]) -> ComputeError:
+    """Return the refusal in a region of which the disks have all the space that they may have.
+
+    Compute's words are quoted in GoogleCloudPlatform/compute-image-tools, pull request 1390, its
+    reason in googlecodelabs/feedback, issue 440.
+    """
+    region = region_of(strike.target.zone)
+    message = f"Quota 'SSD_TOTAL_GB' exceeded.  Limit: 500.0 in region {region}."
+    return ComputeError(403, "quotaExceeded", message)
+
+
 def _policy_forbids(strike: Strike[Instance]) -> ComputeError | Failure:
     """Return a refusal and a failed operation in turn."""
     message = (
@@ -332,6 +343,12 @@ _ALL: tuple[Fault, ...] = (
         "`holder` has the disk",
         methods=frozenset({"disks.delete"}),
         refusal=_held_by_another,
+    ),
+    DiskCallFault(
+        name="disk_quota_exceeded",
+        does="disks.resize is refused with quotaExceeded; the disk is as before",
+        methods=frozenset({"disks.resize"}),
+        refusal=_disk_quota_exceeded,
     ),
     InstanceCallFault(
         name="access_forbidden",

@@ -22,7 +22,9 @@ from shared.domain.steps.moves import PlainMove
 from shared.domain.steps.snapshotting import ObservedSnapshot
 from shared.domain.steps.step import (
     CALLING_PHASE,
+    GROWING_PHASES,
     SNAPSHOT_PHASES,
+    TAKING_HOME,
     Call,
     Decision,
     Step,
@@ -47,10 +49,12 @@ __all__ = [
     "CALLING_PHASE",
     "CONSOLE_TAIL_BYTES",
     "DISK_TABLE",
+    "GROWING_PHASES",
     "HOME_DISK_GONE",
     "SNAPSHOT_PHASES",
     "SNAPSHOT_TABLE",
     "TABLE",
+    "TAKING_HOME",
     "WAY_OUT",
     "Call",
     "Decision",

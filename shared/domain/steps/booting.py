@@ -18,7 +18,15 @@ from shared.domain.snapshots import SNAPSHOT_GONE
 from shared.domain.steps.failing import WAY_OUT, end_failed, fail, problem_of
 from shared.domain.steps.moves import STOP
 from shared.domain.steps.step import Call, Decision, Move, Step
-from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status
+from shared.domain.workspace import (
+    FormerMachine,
+    HomeDisk,
+    Operation,
+    OperationKind,
+    Phase,
+    Status,
+    Workspace,
+)
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
 WAS_OFF = "The machine was off."
@@ -35,7 +43,8 @@ def insert(step: Step) -> Decision:
     """
     ws = step.workspace
     notes: tuple[Note, ...] = ()
-    if step.operation.kind is not OperationKind.START and step.inputs.home_is_foreign:
+    in_use = step.operation.kind is OperationKind.START and not step.has_switched
+    if step.inputs.home_is_foreign and not in_use:
         return _fail_beside_foreign_home(step)
     if step.lacks_source:
         return _go_on_without_source(step)
@@ -44,7 +53,7 @@ def insert(step: Step) -> Decision:
         why = f"The disk {ws.disk_name}, which the Hub has not made, is the home now."
         notes = (Note("HomeReplaced", why),)
     if step.lacks_home:
-        if (followed := _follow_home(step)) is not None:
+        if (followed := follow_home(step, Phase.SURVEY)) is not None:
             return followed
         if not step.operation.empty_home:
             return fail_without_home(step)
@@ -63,7 +72,7 @@ def insert(step: Step) -> Decision:
         repo=ws.metadata.repo,
         branch=ws.metadata.branch,
         home_snapshot=source.resource_name if source else None,
-        home_gb=source.disk_gb if source else None,
+        home_gb=source.disk_gb if source else ws.home_gb,
     )
     return Call(command, Phase.INSERTING, notes)
 
@@ -73,10 +82,10 @@ def _fail_beside_foreign_home(step: Step) -> Updated:
 
     So there is nothing to clean up: no machine of ours can be made while it is there.
     """
-    if step.operation.kind is OperationKind.RESTORE:
+    if step.has_switched:
         message = (
             f"A disk that the Hub has not made has the name {step.workspace.disk_name}, which the "
-            f"restored home needs, in zone {step.workspace.zone}. Delete that disk. "
+            f"new home needs, in zone {step.workspace.zone}. Delete that disk. "
             f"{WAY_OUT[step.operation.kind]}"
         )
         return fail(step, problem_of(step, "COMPUTE_NAME_TAKEN", message))
@@ -98,13 +107,16 @@ def _go_on_without_source(step: Step) -> Updated:
         note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
         return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
     way_out = "Delete the workspace, or start it with empty_home to go on with an empty home."
-    if step.operation.kind is OperationKind.RESTORE:
+    if step.has_switched:
         way_out = WAY_OUT[step.operation.kind]
     return fail(step, problem_of(step, SNAPSHOT_GONE, f"{gone}. {way_out}"))
 
 
-def _follow_home(step: Step) -> Updated | None:
-    """Follow a home disk that was moved to another zone. None unless there is exactly one."""
+def follow_home(step: Step, phase: Phase) -> Updated | None:
+    """Follow a home disk that was moved to another zone, and go on there with a phase.
+
+    None unless there is exactly one.
+    """
     homes = [disk for disk in step.inputs.disks if disk.name == step.workspace.disk_name]
     if len(homes) != 1:
         return None
@@ -112,7 +124,7 @@ def _follow_home(step: Step) -> Updated | None:
     followed = replace(
         step.workspace, zone=home.zone, home_disk=HomeDisk(home.name, home.zone), instance_id=None
     )
-    moved = replace(step, workspace=followed).enter(Phase.SURVEY, "HomeFollowed")
+    moved = replace(step, workspace=followed).enter(phase, "HomeFollowed")
     note = Note("HomeFollowed", f"The home disk is in zone {home.zone} now.")
     return replace(moved, notes=(note,))
 
@@ -194,6 +206,102 @@ def boot_restored(step: Step) -> Updated:
         workspace = replace(workspace, home_disk=None, home_source=source)
     restoring = replace(step, workspace=workspace, operation=operation)
     return _boot(restoring, Phase.INSERT, "The home was restored.")
+
+
+def boot_elsewhere(step: Step) -> Updated:
+    """Boot a new machine in another zone, on a new disk of the snapshot of the home.
+
+    The former machine and home stay: the operation has them, to go back to. If somebody has started
+    the machine since the snapshot was taken, the START fails.
+    """
+    workspace, operation = step.workspace, step.operation
+    if has_run_since_copy(step):
+        return leave_started(step)
+    copy = operation.last_copy
+    tried = {workspace.zone, *operation.zones_tried}
+    if operation.to_zone is not None:
+        tried |= set(step.policy.zones) - {operation.to_zone}
+    operation = replace(operation, zones_tried=tuple(sorted(tried)))
+    free = replace(step, operation=operation).free_zones
+    if copy is None or not free:
+        message = (
+            f"Zone {workspace.zone} has no capacity for {workspace.machine_type} now, and there is "
+            "no other zone to move to. Start it again later."
+        )
+        return fail(step, problem_of(step, "NO_CAPACITY", message, retryable=True))
+    machine = FormerMachine(
+        workspace.instance_id if step.inputs.instance is not None else None,
+        workspace.generation,
+        workspace.ready_generation,
+        workspace.machine_made_at,
+        workspace.image_tag,
+        workspace.machine_type,
+    )
+    switched = replace(
+        operation,
+        former_home=workspace.home_disk,
+        former_machine=machine,
+        deadline_at=step.now + step.policy.deadlines.create,
+        remade=True,
+    )
+    source = replace(
+        copy,
+        new_disk=_new_home(workspace),
+        disk_gb=max(copy.disk_gb, operation.home_gb or 0),
+    )
+    there = replace(
+        with_wanted(workspace, operation), zone=free[0], home_disk=None, home_source=source
+    )
+    return replace(step, workspace=there, operation=switched).boot(Phase.INSERT)
+
+
+def with_wanted(workspace: Workspace, operation: Operation) -> Workspace:
+    """Return the workspace with image and machine type as its START wants them."""
+    return replace(
+        workspace,
+        image_tag=operation.image_tag or workspace.image_tag,
+        machine_type=operation.machine_type or workspace.machine_type,
+    )
+
+
+def _new_home(workspace: Workspace) -> str:
+    """Return the name of a new disk that no earlier home of the workspace has.
+
+    After a move that has failed, the generation is what it was before.
+    """
+    homes = [workspace.disk_name, *(old.name for old in workspace.old_homes)]
+    number = workspace.generation + 1
+    while (name := f"home-{workspace.id}-{number}") in homes:
+        number += 1
+    return name
+
+
+_WAS_ON = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
+
+
+def has_run_since_copy(step: Step) -> bool:
+    """Say whether the machine was started after the snapshot of its home was taken.
+
+    If it is off again, Compute's two times tell.
+    """
+    instance, copied_at = step.inputs.instance, step.operation.copied_at
+    if observed_state(instance) in _WAS_ON:
+        return True
+    if instance is None or instance.off_since is None or copied_at is None:
+        return False
+    return instance.off_since > copied_at
+
+
+def leave_started(step: Step) -> Updated:
+    """Fail because somebody has started the machine since the snapshot of its home was taken."""
+    done, again = "moved", "Start it again; that shuts the machine down."
+    if step.operation.kind is OperationKind.RESTORE:
+        done, again = "restored", "Restore the home again; that shuts the machine down."
+    message = (
+        f"The machine was started outside the Hub while its home was to be {done}, so what is "
+        f"written now is in no snapshot. Nothing was {done}. {again}"
+    )
+    return fail(step, problem_of(step, "MACHINE_STARTED", message, retryable=True))
 
 
 def boot_off(step: Step) -> Updated:
@@ -292,8 +400,11 @@ def follow_or_fail(step: Step) -> Updated:
         return follow_machine(step, step.operation.phase)
     if step.operation.kind is OperationKind.STOP and step.workspace.error is not None:
         return fail(step, step.workspace.error)
-    if step.operation.kind is OperationKind.RESTORE and not step.has_switched:
+    keeps = step.operation.kind is OperationKind.RESTORE or step.operation.moves
+    if keeps and not step.has_switched:
         return step.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
+    if step.operation.kind is OperationKind.ARCHIVE:
+        return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # what it would do is done
     message = (
         "The machine was deleted outside the Hub. "
         "Start the workspace to get a new machine on its home disk."

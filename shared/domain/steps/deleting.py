@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, Forgotten, Updated, with_copy
+from shared.domain.changes import Change, Forgotten, Updated
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
 from shared.domain.steps.booting import (
@@ -10,21 +10,20 @@ from shared.domain.steps.booting import (
     boot_restored,
     fail_without_home,
     follow_machine,
+    has_run_since_copy,
+    leave_started,
 )
 from shared.domain.steps.failing import (
     begin_cleanup,
     end_failed,
     fail,
-    problem_of,
-    recording,
     without_last_copy,
 )
 from shared.domain.steps.moves import DELETE, Go
-from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.steps.stopping import can_be_used
+from shared.domain.steps.step import TAKING_HOME, Call, Decision, Step
+from shared.domain.steps.stopping import call_off, can_be_used
 from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
-_WAS_ON = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
 _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 
 
@@ -40,28 +39,15 @@ def delete_machine(step: Step) -> Decision:
     if starts and can_be_used(step):  # somebody resumed it by hand meanwhile
         return step.finish(Status.READY, "WorkspaceReady")
     if operation.automatic and first and observed_state(step.inputs.instance) not in _OFF:
-        return _call_off_delete(step)
+        return call_off(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
-    if restores and _has_run_since_copy(step):
-        return _leave_started(step)
+    if restores and has_run_since_copy(step):
+        return leave_started(step)
     if restores and first:  # so that a worker that dies after its call is told from somebody else
         return step.enter(operation.phase, "DeletionBegun", attempt=1)
     return DELETE(step)
-
-
-def _has_run_since_copy(step: Step) -> bool:
-    """Say whether the machine was started after the snapshot of its home was taken.
-
-    If it is off again, Compute's two times tell.
-    """
-    instance, copied_at = step.inputs.instance, step.operation.copied_at
-    if observed_state(instance) in _WAS_ON:
-        return True
-    if instance is None or instance.off_since is None or copied_at is None:
-        return False
-    return instance.off_since > copied_at
 
 
 def _was_deleted_used(step: Step) -> bool:
@@ -74,26 +60,6 @@ def _was_deleted_used(step: Step) -> bool:
     if step.has_switched or deletes or operation.copied_at is None or detached_at is None:
         return False
     return detached_at > operation.copied_at
-
-
-def _leave_started(step: Step) -> Updated:
-    """Fail because somebody has started the machine since the snapshot of its home was taken."""
-    message = (
-        "The machine was started outside the Hub while its home was to be restored, so what is "
-        "written now is in no snapshot. Nothing was restored. Restore the home again; that shuts "
-        "the machine down."
-    )
-    return fail(step, problem_of(step, "MACHINE_STARTED", message, retryable=True))
-
-
-def _call_off_delete(step: Step) -> Updated:
-    """Keep a workspace whose machine somebody has started, and have a worker look at it.
-
-    The retention sweep deletes only machines that are off.
-    """
-    workspace = step.workspace
-    kept = step.finish(workspace.status, "AutomaticDeleteAbandoned", workspace.error)
-    return recording(kept, attend_at=step.now)
 
 
 def _can_be_remade(step: Step) -> bool:
@@ -119,7 +85,7 @@ def go_on_without_machine(step: Step) -> Updated:
     if operation.kind is OperationKind.START and makes:
         return boot_new(step)
     if operation.kind is OperationKind.RESTORE and makes:
-        return _leave_started(step) if _was_deleted_used(step) else boot_restored(step)
+        return leave_started(step) if _was_deleted_used(step) else boot_restored(step)
     return Go(Phase.DELETE_DISK)(step)
 
 
@@ -131,7 +97,7 @@ def delete_disk(step: Step) -> Decision:
     """
     zone = step.workspace.zone
     known = step.workspace.home_disk is not None and step.inputs.disk_exists
-    deletes = step.operation.kind is OperationKind.DELETE
+    deletes = step.operation.kind in TAKING_HOME
     copied = step.inputs.has_copy is not None and step.operation.last_copy is not None
     if known and deletes and step.keeps_copy and not copied:
         return _keep_uncopied(step)
@@ -162,18 +128,23 @@ def _keep_uncopied(step: Step) -> Updated:
 def go_on_without_disk(step: Step) -> Updated:
     """Go on once nothing is left in this zone.
 
-    A DELETE forgets the record, a CREATE that failed ends, and any other goes to its next zone.
+    A DELETE forgets the record, an ARCHIVE and a CREATE that failed end, and any other goes to its
+    next zone.
     """
     if step.operation.kind is OperationKind.DELETE:
-        if step.operation.last_copy is not None:
-            copied = with_copy(step.workspace, step.operation)
-            step = replace(step, workspace=copied)
         return Go(Phase.FORGET)(step)
     if step.operation.failure is not None:
         return end_failed(step, step.operation.failure)
-    untried = (zone for zone in step.policy.zones if zone not in step.operation.zones_tried)
-    zone = next(untried, step.workspace.zone)
+    if step.operation.kind is OperationKind.ARCHIVE:
+        return _end_archived(step)
+    zone = next(iter(step.free_zones), step.workspace.zone)
     return replace(step, workspace=replace(step.workspace, zone=zone)).boot(Phase.INSERT)
+
+
+def _end_archived(step: Step) -> Updated:
+    """End an ARCHIVE: the home is a snapshot, and there is no machine."""
+    archived = replace(step.workspace, archived_at=step.now, instance_id=None, machine_made_at=None)
+    return replace(step, workspace=archived).finish(Status.SUSPENDED, "WorkspaceArchived")
 
 
 def forget(step: Step) -> Change:

@@ -19,14 +19,16 @@ from shared.domain.snapshots import Snapshot, unwanted
 from shared.domain.steps.step import (
     CALLING_PHASE,
     DISK_PHASES,
+    GROWING_PHASES,
     SNAPSHOT_PHASES,
+    TAKING_HOME,
     UNCAPTURED_PHASES,
     Step,
 )
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
-UPLOAD_PATIENCE = timedelta(days=1)  # for which a DELETE waits until its last copy is stored
+UPLOAD_PATIENCE = timedelta(days=1)  # for which a DELETE or an ARCHIVE waits for its copy
 
 # What a person can do after an operation of each kind has failed.
 WAY_OUT = {
@@ -34,6 +36,7 @@ WAY_OUT = {
     OperationKind.START: "Start the workspace again, or delete it.",
     OperationKind.STOP: "Stop the workspace again.",
     OperationKind.SNAPSHOT: "Take a snapshot again.",
+    OperationKind.ARCHIVE: "Nothing of the home is lost. Start the workspace, or archive it again.",
     OperationKind.RESTORE: "The home is what it was. Start the workspace, or restore it again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
@@ -60,7 +63,9 @@ def fail(step: Step, problem: Problem) -> Updated:
     if operation.kind is OperationKind.CREATE or step.has_switched:
         event = f"{operation.kind.capitalize()}Failed"
         return cleaning.enter(Phase.DELETE_INSTANCE, event)
-    if operation.kind is OperationKind.START and problem.code != MACHINE_GONE:
+    leaves = operation.moves or operation.phase in GROWING_PHASES
+    starts = operation.kind is OperationKind.START and not leaves
+    if starts and problem.code != MACHINE_GONE:
         return cleaning.enter(Phase.STOP, "StartFailed")
     return end_failed(step, problem)
 
@@ -74,7 +79,16 @@ LAST_COPY_NOT_MADE = "LAST_COPY_NOT_MADE"
 
 
 def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Problem:
-    """Return the problem of a DELETE that cannot keep what is in the home. ``why`` is sentences."""
+    """Return the problem of an operation that cannot keep what is in the home it is to take away.
+
+    ``why`` is sentences.
+    """
+    if step.operation.kind is OperationKind.ARCHIVE:
+        message = (
+            "The workspace was not archived, because no snapshot of its home could be made. "
+            f"{why} {WAY_OUT[step.operation.kind]}"
+        )
+        return problem_of(step, LAST_COPY_NOT_MADE, message, retryable=retryable)
     why = why.replace(f" {WAY_OUT[OperationKind.DELETE]}", "")
     message = (
         f"The home was not deleted, because no last snapshot of it could be made. {why} "
@@ -104,8 +118,9 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     kind, workspace, instance = step.operation.kind, step.workspace, step.inputs.instance
     if kind is OperationKind.SNAPSHOT:
         return end_without_snapshot(step, problem, may_exist=True)
-    if kind is OperationKind.RESTORE:
-        return _end_restore_failed(step, problem)
+    leaves = step.operation.moves or step.operation.phase in GROWING_PHASES
+    if kind in {OperationKind.RESTORE, OperationKind.ARCHIVE} or leaves:
+        return _end_as_its_machine_is(step, problem)
     left = _uncaptured(step, problem)
     if kind is OperationKind.DELETE and step.operation.phase in SNAPSHOT_PHASES:
         problem = without_last_copy(step, problem.message, retryable=problem.retryable)
@@ -120,15 +135,23 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     return replace(ended, snapshots=left)
 
 
-def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> Updated:
-    """End a RESTORE with the home that there was before, and the status that its machine means.
+def _end_as_its_machine_is(step: Step, problem: Problem, *, seen: bool = True) -> Updated:
+    """End a RESTORE, an ARCHIVE, a move or a growth with the status that the machine means.
 
-    What it has made is an old home, unless it is seen to be gone, or to be somebody else's.
+    The home is what it was before a RESTORE or a move; after an ARCHIVE it may be its snapshot
+    already. What they have made is an old home, unless it is seen to be gone, or to be somebody
+    else's. The machine of before a move was off when the home was switched; a worker looks at it.
     ``seen``: this step has looked.
     """
     observed = observed_state(step.inputs.instance)
     was = step.workspace
-    if step.has_switched:
+    archives = step.operation.kind is OperationKind.ARCHIVE
+    if archives and step.operation.phase in _WITHOUT_MACHINE and observed is ObservedState.ABSENT:
+        status = Status.SUSPENDED
+        step = replace(step, workspace=replace(was, instance_id=None, machine_made_at=None))
+    elif step.operation.former_machine is not None:
+        status, observed = Status.SUSPENDED, ObservedState.ABSENT
+    elif step.has_switched:
         gone = step.operation.failure is not None and observed is ObservedState.ABSENT
         status = Status.SUSPENDED if gone else Status.ERROR
     elif observed in {ObservedState.SUSPENDED, ObservedState.TERMINATED}:
@@ -143,13 +166,20 @@ def _end_restore_failed(step: Step, problem: Problem, *, seen: bool = True) -> U
     looked = seen and not step.inputs.pending and step.operation.phase in DISK_PHASES
     if looked and (step.inputs.home_is_foreign or not step.inputs.disk_exists):
         back = replace(back, workspace=replace(back.workspace, old_homes=was.old_homes))
-    ended = back.finish(status, "RestoreFailed", problem)
+    ended = back.finish(status, f"{step.operation.kind.capitalize()}Failed", problem)
     ended = recording(
         ended,
         machine_running=observed is ObservedState.RUNNING,
         attend_at=step.now + step.policy.attend_after,
     )
     return replace(ended, snapshots=_uncaptured(step, problem))
+
+
+# The phases of an ARCHIVE that come after its machine is gone.
+_WITHOUT_MACHINE = {
+    *(Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
+    *(Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT),
+}
 
 
 def _uncaptured(step: Step, problem: Problem) -> tuple[Snapshot, ...]:
@@ -253,10 +283,12 @@ def overdue_unseen(step: Step) -> Updated:
     unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
     if kind is OperationKind.SNAPSHOT:
         return end_without_snapshot(step, unavailable, may_exist=True)
-    if kind is OperationKind.RESTORE:
+    leaves = step.operation.moves or step.operation.phase in GROWING_PHASES
+    if kind in {OperationKind.RESTORE, OperationKind.ARCHIVE} or leaves:
         problem = step.operation.failure or unavailable
-        failed = _end_restore_failed(step, problem, seen=False)
-        return recording(failed, machine_running=workspace.machine_running or step.has_switched)
+        failed = _end_as_its_machine_is(step, problem, seen=False)
+        boots = step.has_switched and step.operation.former_machine is None
+        return recording(failed, machine_running=workspace.machine_running or boots)
     stays_ready = kind is OperationKind.STOP and workspace.memory_is_ready
     ended = step.finish(
         Status.READY if stays_ready else Status.ERROR,
@@ -277,7 +309,7 @@ def _within(step: Step) -> str:
     deadlines = step.policy.deadlines
     deadline = deadlines.create if step.has_switched else deadlines.of(step.operation.kind)
     operation = step.operation
-    if operation.kind is OperationKind.DELETE and operation.phase is Phase.AWAIT_STORED:
+    if operation.kind in TAKING_HOME and operation.phase is Phase.AWAIT_STORED:
         return "within a day"
     seconds = deadline.total_seconds()
     in_minutes = seconds % 60 == 0

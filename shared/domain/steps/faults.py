@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from shared.domain.changes import Updated
+from shared.domain.changes import Note, Updated
 from shared.domain.instance import (
     Command,
     Fault,
@@ -100,7 +100,10 @@ def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> U
     inserting = calling is Phase.INSERT
     if fault.kind is FaultKind.STOCK_OUT and inserting and step.workspace.home_disk is None:
         return _go_to_next_zone(step, fault)
-    if fault.kind is FaultKind.STOCK_OUT and step.operation.kind is OperationKind.START:
+    boots = step.operation.kind is OperationKind.START and calling is not Phase.RESIZE_DISK
+    if fault.kind is FaultKind.STOCK_OUT and boots:
+        if step.operation.may_move and step.workspace.home_disk is not None:
+            return _move(step, fault)
         return _end_without_capacity(step, fault, inserting=inserting)
     refusal = _Refusal(fault=fault, calling=calling, command=command, said=_sentence_of(fault))
     step = replace(step, operation=_remembering(step, refusal))
@@ -219,7 +222,7 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     """Leave a zone without capacity, and first delete what the attempt may have left there."""
     tried = (*step.operation.zones_tried, step.workspace.zone)
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
-    if any(zone not in tried for zone in step.policy.zones):
+    if leaving.free_zones:
         return leaving.enter(Phase.DELETE_DISK, "ZoneExhausted")
     message = (
         f"No capacity for {step.workspace.machine_type} in any configured zone "
@@ -227,6 +230,15 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
         f"Compute said: {fault.message}"
     )
     return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))
+
+
+def _move(step: Step, fault: Fault) -> Updated:
+    """Move a workspace whose zone has no capacity, as its owner has agreed to."""
+    workspace = step.workspace
+    moving = replace(step.operation, moves=True, last_fault=_sentence_of(fault))
+    change = replace(step, operation=moving).enter(Phase.SNAPSHOT, "MoveBegun")
+    why = f"Zone {workspace.zone} has no capacity for {workspace.machine_type}."
+    return replace(change, notes=(Note("MoveBegun", why),))
 
 
 def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Updated:
@@ -240,8 +252,8 @@ def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Updat
     kept = "disk and memory are" if step.workspace.memory_is_ready else "disk is"
     message = (
         f"Zone {workspace.zone} has no capacity for {workspace.machine_type} now. The workspace's "
-        f"{kept} in that zone, so it cannot move. Start it again later. "
-        f"Compute said: {fault.message}"
+        f"{kept} in that zone. Start it again later, or start it with may_move: then it moves to "
+        f"another zone, and loses its memory. Compute said: {fault.message}"
     )
     problem = problem_of(step, "NO_CAPACITY", message, retryable=True)
     return replace(step, workspace=workspace).finish(Status.SUSPENDED, "StartRefused", problem)

@@ -21,7 +21,7 @@ from shared.domain.snapshots import (
     snapshot_place,
     source_of,
 )
-from shared.domain.steps.booting import HOME_DISK_GONE
+from shared.domain.steps.booting import HOME_DISK_GONE, boot_elsewhere
 from shared.domain.steps.failing import (
     UPLOAD_PATIENCE,
     WAY_OUT,
@@ -32,7 +32,7 @@ from shared.domain.steps.failing import (
 )
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
-from shared.domain.steps.step import Call, Decision, Step
+from shared.domain.steps.step import TAKING_HOME, Call, Decision, Step
 from shared.domain.workspace import HomeDisk, HomeSource, OperationKind, Phase, Problem, Workspace
 
 _WAIT = Wait()
@@ -93,7 +93,7 @@ def take(step: Step) -> Decision:
     """Take the snapshot, unless there is no home to take it of, or one that is as good."""
     workspace, home = step.workspace, step.workspace.home_disk
     takes = step.operation.kind is OperationKind.SNAPSHOT
-    if step.operation.kind is OperationKind.DELETE and step.inputs.instance is not None:
+    if step.operation.kind in TAKING_HOME and step.inputs.instance is not None:
         return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # somebody has made it anew
     if not takes and step.inputs.has_copy is not None:
         return _go_on_with_copy(step, step.inputs.has_copy)
@@ -154,13 +154,13 @@ def end_captured(step: Step) -> Updated:
 def _await_storage(step: Step, taken: Snapshot) -> Updated:
     """Record the snapshot, and wait until it is stored.
 
-    After a RESTORE's deadline, its owner can go on with what there was. Nobody waits for a DELETE,
-    and a large home's first upload may take hours.
+    After a RESTORE's deadline, its owner can go on with what there was. Nobody waits for a DELETE
+    or an ARCHIVE, and a large home's first upload may take hours.
     """
     seen = step.inputs.snapshot
     made_at = seen.created_at if seen else None
     operation = replace(step.operation, last_copy=source_of(taken), copied_at=made_at)
-    if operation.kind is OperationKind.DELETE:
+    if operation.kind in TAKING_HOME:
         operation = replace(operation, deadline_at=step.now + UPLOAD_PATIENCE)
     noted = replace(step.workspace, snapshot_asked_at=step.operation.requested_at)
     waiting = replace(step, workspace=noted, operation=operation)
@@ -183,10 +183,13 @@ def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
 def go_on_stored(step: Step) -> Updated:
     """Go on: what was in the home is in a READY snapshot.
 
-    A RESTORE deletes the machine, which a DELETE has done, and a DELETE the disk.
+    A move leaves the machine. A RESTORE deletes it. A DELETE and an ARCHIVE have done that, and
+    delete the disk.
     """
     operation = step.operation
-    if operation.kind is not OperationKind.DELETE:
+    if operation.moves:
+        return boot_elsewhere(step)
+    if operation.kind not in TAKING_HOME:
         return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
     anew = step.now + step.policy.deadlines.of(operation.kind)
     deleting = replace(step, operation=replace(operation, deadline_at=anew))
@@ -196,11 +199,15 @@ def go_on_stored(step: Step) -> Updated:
 def _go_on_without_home(step: Step) -> Updated:
     """Go on although there is no home to keep. It was deleted outside the Hub.
 
-    If it was moved to another zone, a DELETE follows it. A RESTORE fails: a START finds it there.
+    If it was moved to another zone, a DELETE and an ARCHIVE follow it. A RESTORE fails: a START
+    finds it there.
     """
     home = step.workspace.home_disk
-    if step.operation.kind is OperationKind.DELETE:
-        return _follow_home_to_delete(step)
+    if step.operation.kind in TAKING_HOME:
+        return _follow_home(step)
+    if step.operation.moves:  # a START finds it in another zone, or says that it is gone
+        stays = replace(step.operation, moves=False, may_move=False)
+        return replace(step, operation=stays).enter(Phase.SURVEY, "MoveGivenUp")
     if any(disk.name == step.workspace.disk_name for disk in step.inputs.disks):
         message = (
             f"The home (disk {step.workspace.disk_name}) is in another zone than it was. Start the "
@@ -213,7 +220,7 @@ def _go_on_without_home(step: Step) -> Updated:
     return replace(change, notes=(Note("HomeNotKept", why),))
 
 
-def _follow_home_to_delete(step: Step) -> Updated:
+def _follow_home(step: Step) -> Updated:
     """Keep what is in a home that was moved to another zone. Of several, a person chooses one."""
     name = step.workspace.disk_name
     zones = sorted(disk.zone for disk in step.inputs.disks if disk.name == name)
@@ -225,6 +232,9 @@ def _follow_home_to_delete(step: Step) -> Updated:
         followed = replace(step.workspace, zone=zone, home_disk=HomeDisk(name, zone))
         change = replace(step, workspace=followed).enter(Phase.SNAPSHOT, "HomeFollowed")
         return replace(change, notes=(Note("HomeFollowed", f"The home disk is in zone {zone}."),))
+    if step.operation.kind is OperationKind.ARCHIVE:
+        why = f"The home (disk {name}) was deleted outside the Hub, so it cannot be archived."
+        return fail(step, problem_of(step, HOME_DISK_GONE, f"{why} Start the workspace."))
     lost = replace(step, workspace=replace(step.workspace, home_disk=None))
     change = lost.enter(Phase.DELETE_DISK, "HomeNotKept")
     why = f"The home (disk {name}) was deleted outside the Hub, so no last copy of it is kept."

@@ -34,8 +34,14 @@ DISK_PHASES = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
 # The phases whose step depends on a snapshot of the home.
 SNAPSHOT_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED}
 
+# The phases in which the home grows.
+GROWING_PHASES = {Phase.RESIZE_DISK, Phase.AWAIT_RESIZED}
+
 # The phases in which an operation's own snapshot may be made in Compute and has no record yet.
 UNCAPTURED_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
+
+# The operations that delete the home disk once there is a copy of it.
+TAKING_HOME = {OperationKind.DELETE, OperationKind.ARCHIVE}
 
 # For each phase that waits for a call of Compute, the phase that makes the call. A new attempt
 # goes back there.
@@ -49,6 +55,7 @@ CALLING_PHASE = {
     Phase.AWAIT_ABSENT: Phase.DELETE_INSTANCE,
     Phase.AWAIT_DISK_ABSENT: Phase.DELETE_DISK,
     Phase.AWAIT_SNAPSHOT: Phase.SNAPSHOT,
+    Phase.AWAIT_RESIZED: Phase.RESIZE_DISK,
 }
 
 
@@ -69,7 +76,8 @@ class StepInput:
     made it. ``has_copy`` is a READY snapshot that has all that is on the home disk, because no
     machine has had that since; read only if ``seeks_copy`` says so. If a DELETE finds no home
     anywhere, it is the newest READY snapshot. ``home_detached_at`` is when a machine last let go of
-    the home disk, if the disk was read.
+    the home disk, if the disk was read. ``home_gb`` is the size of the home disk; None if it was
+    not read.
     """
 
     pending: bool = False
@@ -85,6 +93,7 @@ class StepInput:
     home_is_foreign: bool = False
     has_copy: HomeSource | None = None
     home_detached_at: datetime | None = None
+    home_gb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +149,34 @@ class Step:
 
     @property
     def has_switched(self) -> bool:
-        """Whether a RESTORE has recorded the new home, and has yet to make it, or prove it."""
+        """Whether a RESTORE or a move has recorded a new home, and has yet to make or prove it."""
         return self.operation.former_home is not None
+
+    @property
+    def free_zones(self) -> tuple[str, ...]:
+        """The zones in which a machine can be tried.
+
+        Not those that have had no capacity, nor one in which the workspace's machine from before a
+        move still has the name.
+        """
+        held = {old.zone for old in self.workspace.old_homes if old.instance_id is not None}
+        taken = {*self.operation.zones_tried, *held}
+        return tuple(zone for zone in self.policy.zones if zone not in taken)
 
     @property
     def keeps_copy(self) -> bool:
         """Whether what is in the home must be in a READY snapshot before its disk goes."""
         operation = self.operation
-        if operation.kind is OperationKind.RESTORE:
+        if operation.kind in {OperationKind.RESTORE, OperationKind.ARCHIVE} or operation.moves:
             return True
         deletes = operation.kind is OperationKind.DELETE and not operation.purge
         return deletes and self.policy.undelete_for is not None
 
     @property
     def needs_copy(self) -> bool:
-        """Whether a DELETE is about to take a home away of which no copy is known."""
+        """Whether a DELETE or an ARCHIVE has yet to keep what is in the home."""
         unknown = self.operation.last_copy is None and self.workspace.home_disk is not None
-        return self.operation.kind is OperationKind.DELETE and self.keeps_copy and unknown
+        return self.operation.kind in TAKING_HOME and self.keeps_copy and unknown
 
     @property
     def sees_recorded_machine(self) -> bool:
@@ -271,6 +291,7 @@ def reads_disk(operation: Operation) -> bool:
             Phase.FORGET,
             Phase.SNAPSHOT,
             *DISK_PHASES,
+            *GROWING_PHASES,
         }
     )
 

@@ -14,6 +14,7 @@ from shared.domain.workspace import OperationKind, Phase, Problem, Status, Works
 
 # A machine that came back to running so often is stopped instead of suspended.
 MOST_SUSPENDS_UNDONE = 2
+ARCHIVED = "The workspace is archived."
 
 
 def suspend(step: Step) -> Decision:
@@ -58,7 +59,20 @@ def stop_unless_used(step: Step) -> Decision:
         return begin_cleanup(step)
     if step.operation.kind is OperationKind.STOP and _in_use_after_all(step):
         return _call_off_stop(step)
+    if step.operation.kind is OperationKind.ARCHIVE and step.operation.automatic:
+        return call_off(step)
     return STOP(step)
+
+
+def call_off(step: Step) -> Updated:
+    """Keep a workspace whose machine somebody has started, and have a worker look at it.
+
+    The sweeps take away only what is off.
+    """
+    workspace = step.workspace
+    event = f"Automatic{step.operation.kind.capitalize()}Abandoned"
+    kept = step.finish(workspace.status, event, workspace.error)
+    return recording(kept, attend_at=step.now)
 
 
 def can_be_used(step: Step) -> bool:
@@ -108,7 +122,7 @@ def go_on_off(step: Step) -> Updated:
     """Go on with a machine that is off.
 
     A START that failed ends, a START that restarts the machine boots it, a RESTORE keeps what is in
-    the home, and a STOP ends with the machine's memory lost.
+    the home, an ARCHIVE deletes the machine, and a STOP ends with the machine's memory lost.
     """
     if step.operation.failure is not None:
         why = "The START failed, and its machine was shut down."
@@ -116,18 +130,29 @@ def go_on_off(step: Step) -> Updated:
         ended = end_failed(replace(step, workspace=without), step.operation.failure)
         return replace(ended, notes=notes)
     if step.operation.kind is OperationKind.START:
-        return boot_off(step)
+        return _keep_home_to_move(step) if step.operation.moves else boot_off(step)
     if step.operation.kind is OperationKind.RESTORE:
         why = "The home is restored, so the machine was shut down."
         without, notes = without_memory(step.workspace, why)
         off = replace(step, workspace=_off(without))
         return replace(Go(Phase.SNAPSHOT)(off), notes=notes)
+    if step.operation.kind is OperationKind.ARCHIVE:
+        without, notes = without_memory(step.workspace, ARCHIVED)
+        off = replace(step, workspace=_off(without))
+        return replace(Go(Phase.DELETE_INSTANCE)(off), notes=notes)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
     without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
     stopped = replace(step, workspace=without).finish(
         Status.SUSPENDED, "WorkspaceStopped", _reason_kept(step)
     )
     return replace(stopped, notes=notes)
+
+
+def _keep_home_to_move(step: Step) -> Updated:
+    """Go on with a machine that was shut down so that its workspace can move."""
+    why = "The workspace moves to another zone, so the machine was shut down."
+    without, notes = without_memory(step.workspace, why)
+    return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=_off(without))), notes=notes)
 
 
 def _off(workspace: Workspace) -> Workspace:
@@ -140,8 +165,12 @@ def go_on_suspended(step: Step) -> Updated:
     """Go on with a machine that was to be stopped and is suspended, which is as good."""
     if step.operation.failure is not None:
         return end_failed(step, step.operation.failure)
+    if step.operation.moves:
+        return Go(Phase.SNAPSHOT)(step)
     if step.operation.kind is OperationKind.START:
         return Go(Phase.SURVEY)(step)
     if step.operation.kind is OperationKind.RESTORE:
         return Go(Phase.SNAPSHOT)(replace(step, workspace=_off(step.workspace)))
+    if step.operation.kind is OperationKind.ARCHIVE:
+        return Go(Phase.DELETE_INSTANCE)(replace(step, workspace=_off(step.workspace)))
     return end_suspended(step)

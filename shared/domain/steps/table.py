@@ -49,6 +49,7 @@ from shared.domain.steps.deleting import (
 )
 from shared.domain.steps.failing import overdue
 from shared.domain.steps.faults import go_on_refused
+from shared.domain.steps.growing import grow
 from shared.domain.steps.moves import (
     RESUME,
     START,
@@ -74,7 +75,9 @@ from shared.domain.steps.snapshotting import (
 )
 from shared.domain.steps.step import (
     DISK_PHASES,
+    GROWING_PHASES,
     SNAPSHOT_PHASES,
+    TAKING_HOME,
     Call,
     Decision,
     Move,
@@ -204,7 +207,7 @@ def _with_used_home(step: Step) -> Step:
     From then on it may hold somebody's work, however the START ends. What a CREATE has made is
     nobody's before it is READY: if it fails, it deletes all of it.
     """
-    if step.operation.kind is not OperationKind.START:
+    if step.operation.kind is not OperationKind.START or step.has_switched:
         return step
     return replace(step, workspace=with_used_home(step.workspace, step.inputs.instance))
 
@@ -216,7 +219,7 @@ def _with_deleted_home(step: Step) -> Step:
     """
     inputs, operation = step.inputs, step.operation
     looked = operation.phase is Phase.DELETE_DISK and not inputs.pending and inputs.fault is None
-    copied = operation.kind is OperationKind.DELETE and operation.last_copy is not None
+    copied = operation.kind in TAKING_HOME and operation.last_copy is not None
     if not looked or not copied or not step.lacks_home:
         return step
     return replace(step, workspace=with_copy(step.workspace, operation))
@@ -225,6 +228,8 @@ def _with_deleted_home(step: Step) -> Step:
 def move_of(step: Step) -> Move:
     """Return the move of the tables for a step. Its Compute operation has ended without a fault."""
     inputs, phase = step.inputs, step.operation.phase
+    if phase in GROWING_PHASES:
+        return grow
     if phase in SNAPSHOT_PHASES:
         return SNAPSHOT_TABLE[phase, observed_snapshot(step)]
     if phase not in DISK_PHASES:
@@ -238,7 +243,7 @@ def move_of(step: Step) -> Move:
     if inputs.elsewhere:
         return lambda step: follow_machine(step, Phase.DELETE_INSTANCE)
     there, gone = DISK_TABLE[phase]
-    if inputs.home_is_foreign and step.operation.kind is not OperationKind.DELETE:
+    if inputs.home_is_foreign and step.operation.kind not in TAKING_HOME:
         return gone  # somebody else has made it, so a clean-up leaves it alone
     return there if inputs.disk_exists or inputs.disks else gone
 
@@ -300,9 +305,16 @@ def _keeping_home(step: Step, command: Command) -> Step:
     Somebody may have used it, so it binds the workspace to its zone.
     """
     attaches = isinstance(command, InsertInstance) and command.attach_home
-    if not attaches or step.operation.kind is not OperationKind.START:
+    if not attaches or step.operation.kind is not OperationKind.START or step.has_switched:
         return step
     return replace(step, workspace=with_home(step.workspace))
+
+
+_WHY_DELETED = {
+    OperationKind.DELETE: "The workspace is being deleted.",
+    OperationKind.ARCHIVE: "The workspace is archived.",
+    OperationKind.RESTORE: "The home is restored, so a new machine was made.",
+}
 
 
 def _after_call(
@@ -314,16 +326,19 @@ def _after_call(
     match command:
         case InsertInstance():
             inserted = replace(known, instance_id=started.target_id, machine_made_at=step.now)
+            if not command.attach_home:
+                largest = max(step.policy.home_disk_gb, command.home_gb or 0)
+                inserted = replace(inserted, home_gb=largest)
             return replace(inserted, heartbeat_seconds=interval), ()
         case RefreshMetadata():
             return replace(known, heartbeat_seconds=interval), ()
         case DeleteInstance():
-            why = operation.cannot_go_on or "A new machine was asked for."
-            if operation.kind is OperationKind.DELETE:
-                why = "The workspace is being deleted."
-            return without_memory(known, why)
+            asked = _WHY_DELETED.get(operation.kind, "A new machine was asked for.")
+            return without_memory(known, operation.cannot_go_on or asked)
         case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
             why = "The home disk was deleted with its workspace."
+            if operation.kind is OperationKind.ARCHIVE:
+                why = "Its home is a snapshot now, so the disk was deleted."
             return with_copy(known, operation), (Note("HomeDeleted", why),)
         case _:
             return known, ()

@@ -36,6 +36,7 @@ _NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
 _DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 _STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
 _TAKING = (Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT)
+_GROWING = (Phase.RESIZE_DISK, Phase.AWAIT_RESIZED)
 _REPLACING = (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 
 # The phases of each kind of operation, in order; "failed" means that it only cleans up.
@@ -53,6 +54,8 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
         ),
     ),
     "START, failed": (OperationKind.START, True, _STOPPING),
+    "START, moving": (OperationKind.START, False, (*_TAKING, Phase.AWAIT_STORED)),
+    "START, growing": (OperationKind.START, False, _GROWING),
     "STOP": (OperationKind.STOP, False, (Phase.SUSPEND, Phase.AWAIT_SUSPENDED, *_STOPPING)),
     "DELETE": (
         OperationKind.DELETE,
@@ -68,6 +71,11 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
             *(Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT),
         ),
     ),
+    "ARCHIVE": (
+        OperationKind.ARCHIVE,
+        False,
+        (*_STOPPING, *_DELETING[:2], *_TAKING, Phase.AWAIT_STORED, *_DELETING[2:]),
+    ),
     "RESTORE, switched": (OperationKind.RESTORE, False, _REPLACING),
     "RESTORE, failed": (OperationKind.RESTORE, True, _DELETING),
 }
@@ -82,7 +90,13 @@ def situation(
     workspace = a_workspace(status, operation)
     if kind is OperationKind.START and phase in steps.DISK_TABLE:
         workspace = replace(workspace, home_disk=None)  # only then is there a disk to delete
-    if kind is OperationKind.DELETE and phase in {*steps.DISK_TABLE, Phase.FORGET}:
+    if kind is OperationKind.START and phase in steps.SNAPSHOT_PHASES:
+        copy = HomeSource("last", "the-last", 50, workspace.disk_name)
+        last = copy if phase is Phase.AWAIT_STORED else None
+        workspace = replace(workspace, operation=replace(operation, moves=True, last_copy=last))
+    if phase in _GROWING:
+        workspace = replace(workspace, operation=replace(operation, home_gb=100))
+    if kind in steps.TAKING_HOME and phase in {*steps.DISK_TABLE, Phase.FORGET}:
         copied = replace(operation, last_copy=a_copy(workspace))
         workspace = replace(workspace, operation=copied)
     if kind is OperationKind.RESTORE:
@@ -124,12 +138,15 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     if operation.kind is OperationKind.RESTORE and operation.phase is Phase.INSERT:
         yield from _observations_before_insert(workspace)
         return
+    if operation.phase in _GROWING:
+        yield from _observations_of_size(workspace)
+        return
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
     deletes = operation.kind is OperationKind.DELETE
     if operation.phase in steps.DISK_TABLE:
         yield "disk there", StepInput(disk_exists=True)
         yield "disk gone", StepInput()
-        if deletes:
+        if operation.kind in steps.TAKING_HOME:
             yield "disk copied", StepInput(disk_exists=True, has_copy=a_copy(workspace))
         if operation.kind is OperationKind.RESTORE:
             yield "foreign disk", StepInput(disk_exists=True, home_is_foreign=True)
@@ -194,12 +211,12 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
 def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     """Yield what can be observed of the snapshot that is taken.
 
-    A SNAPSHOT is shown of a running workspace. A RESTORE has shut the machine down, and a DELETE
-    has deleted it.
+    A SNAPSHOT is shown of a running workspace. A RESTORE and a move have shut the machine down. A
+    DELETE and an ARCHIVE have deleted it.
     """
     assert workspace.operation is not None
-    deletes = workspace.operation.kind is OperationKind.DELETE
-    keeps = deletes or workspace.operation.kind is OperationKind.RESTORE
+    deletes = workspace.operation.kind in steps.TAKING_HOME
+    keeps = deletes or workspace.operation.kind in {OperationKind.RESTORE, OperationKind.START}
     machine: Instance | None = an_instance(
         workspace, InstanceState.TERMINATED if keeps else InstanceState.RUNNING
     )
@@ -223,6 +240,19 @@ def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInpu
         yield status.value.lower(), replace(seen, snapshot=a_disk_snapshot(workspace, status))
     other = a_disk_snapshot(workspace, SnapshotStatus.READY, source_disk="another")
     yield "another disk's", replace(seen, snapshot=other)
+
+
+def _observations_of_size(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
+    """Yield what can be observed of a home that is to grow to 100 GB."""
+    home = a_home(workspace)
+    for size_gb in (50, 100, 150):
+        yield (
+            f"{size_gb} GB",
+            StepInput(instance=an_instance(workspace), disk_exists=True, home_gb=size_gb),
+        )
+    yield "pending", StepInput(pending=True)
+    yield "home elsewhere", StepInput(disks=(replace(home, zone="us-west1-b"),))
+    yield "home gone", StepInput()
 
 
 def _observations_before_insert(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:

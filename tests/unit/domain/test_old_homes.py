@@ -1,18 +1,20 @@
 """What becomes of disks that were a workspace's home."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared.domain.changes import Updated
-from shared.domain.instance import SnapshotStatus
+from shared.domain.instance import InstanceState, SnapshotStatus
 from shared.domain.old_homes import OldHomeFate, SeenOldHome, fate_of, without_old_homes
 from shared.domain.snapshots import SnapshotState
 from shared.domain.workspace import HomeDisk, OldHome, Workspace
 from tests.fakes.records import NOW, a_disk_snapshot, a_home, a_snapshot, a_workspace, an_instance
 
-STAYS, MACHINE_GOES, GOES, FORGOTTEN = OldHomeFate
+STAYS, USED, MACHINE_GOES, GOES, FORGOTTEN = OldHomeFate
+LATER = NOW + timedelta(minutes=1)
 
 # What differs from an old home that goes: of the disk, of its snapshot's record, of what there is
 # of that in Compute. None: there is none.
@@ -51,6 +53,49 @@ def test_an_old_home_goes_only_if_all_that_is_on_it_is_stored(
             there=None if there is None else replace(stored, **there),
         ),
     )
+
+
+# What differs from the old home of a move whose machine was off before the snapshot was taken, and
+# is there: of the old home, of the machine, of the disk.
+MACHINES: list[tuple[OldHomeFate, Any, Any, Any]] = [
+    (MACHINE_GOES, {}, {}, {}),
+    (MACHINE_GOES, {}, {"state": InstanceState.SUSPENDED}, {}),
+    (USED, {}, {"off_since": LATER}, {}),
+    (USED, {}, {"state": InstanceState.RUNNING}, {}),
+    (USED, {}, {"state": InstanceState.SUSPENDING}, {}),
+    (USED, {}, {"off_since": None}, {}),
+    (STAYS, {}, {"id": "made anew by hand"}, {}),
+    # the machine is gone
+    (GOES, {"deleting": True}, None, {"detached_at": LATER}),
+    (GOES, {}, None, {"detached_at": NOW}),
+    (USED, {}, None, {"detached_at": LATER}),
+    (USED, {"instance_id": None}, None, {"detached_at": LATER}),
+    # a move that failed has made it, and nobody was let in
+    (MACHINE_GOES, {"outlived": False}, {"state": InstanceState.RUNNING}, {}),
+    (GOES, {"outlived": False}, None, {"detached_at": LATER}),
+]
+
+
+@pytest.mark.parametrize(("fate", "old_home", "machine", "disk"), MACHINES)
+def test_the_machine_of_a_move_goes_first_unless_somebody_has_used_it_since(
+    fate: OldHomeFate, old_home: Any, machine: Any, disk: Any
+) -> None:
+    """Then it stays, and so does what was written."""
+    workspace, old = _restored()
+    moved = replace(workspace, zone="us-west1-b")
+    old = replace(old, instance_id="77", outlived=True)
+    there = an_instance(moved, InstanceState.TERMINATED, id="77", zone=old.zone, off_since=NOW)
+    seen = SeenOldHome(
+        disk=replace(
+            a_home(moved, name=old.name, zone=old.zone),
+            users=() if machine is None else (there.name,),
+            **disk,
+        ),
+        machine=None if machine is None else replace(there, **machine),
+        snapshot=a_snapshot(moved, disk_name=old.name),
+        there=a_disk_snapshot(moved, SnapshotStatus.READY, source_disk=old.name, created_at=NOW),
+    )
+    assert fate_of(moved, replace(old, **old_home), seen) is fate
 
 
 def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one() -> None:

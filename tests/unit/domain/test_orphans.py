@@ -57,6 +57,7 @@ def a_disk(
         zone=PLACE.zone,
         labels={"workspace": GONE},
         created_at=created_at,
+        size_gb=50,
         users=("a-machine",) if in_use else (),
         detached_at=detached_at,
     )

@@ -60,6 +60,10 @@ def ask(verb: str, workspace: Workspace) -> Updated | None:
                 KnownSnapshots([source]),
                 POLICY,
             )
+        case "archive":
+            return lifecycle.archive(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), POLICY
+            )
         case _:
             return lifecycle.delete(
                 workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), POLICY
@@ -106,6 +110,9 @@ STARTED_OPERATIONS = {
     ("restore", Status.READY): (OperationKind.RESTORE, Phase.STOP, Status.READY),
     ("restore", Status.SUSPENDED): (OperationKind.RESTORE, Phase.STOP, Status.SUSPENDED),
     ("restore", Status.ERROR): (OperationKind.RESTORE, Phase.STOP, Status.ERROR),
+    ("archive", Status.READY): (OperationKind.ARCHIVE, Phase.STOP, Status.READY),
+    ("archive", Status.SUSPENDED): (OperationKind.ARCHIVE, Phase.STOP, Status.SUSPENDED),
+    ("archive", Status.ERROR): (OperationKind.ARCHIVE, Phase.STOP, Status.ERROR),
     ("delete", Status.READY): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.READY),
     ("delete", Status.SUSPENDED): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.SUSPENDED),
     ("delete", Status.ERROR): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.ERROR),
@@ -148,10 +155,14 @@ SAME_VERB = {
     "stop": OperationKind.STOP,
     "start": OperationKind.START,
     "restore": OperationKind.RESTORE,
+    "archive": OperationKind.ARCHIVE,
     "delete": OperationKind.DELETE,
 }
 MAKE_MACHINES = {OperationKind.CREATE, OperationKind.START, OperationKind.RESTORE}
-VERBS = ("stop", "start", "start another", "rebuild", "restore", "restore another", "delete")
+VERBS = (
+    *("stop", "start", "start another", "rebuild"),
+    *("restore", "restore another", "archive", "delete"),
+)
 UNDER_WAY = [(verb, kind) for verb in VERBS for kind in KINDS]
 
 

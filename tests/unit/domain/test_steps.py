@@ -20,6 +20,7 @@ from shared.domain.instance import (
     InstanceState,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     StartedCall,
     StartInstance,
@@ -68,6 +69,7 @@ AWAITED_IN: dict[type[Command], Phase] = {
     DeleteInstance: Phase.AWAIT_ABSENT,
     DeleteDisk: Phase.AWAIT_DISK_ABSENT,
     CreateSnapshot: Phase.AWAIT_SNAPSHOT,
+    ResizeDisk: Phase.AWAIT_RESIZED,
 }
 
 USUAL: dict[type[Command], timedelta] = {
@@ -80,6 +82,7 @@ USUAL: dict[type[Command], timedelta] = {
     DeleteInstance: POLICY.usual.delete,
     DeleteDisk: POLICY.usual.delete_disk,
     CreateSnapshot: POLICY.usual.snapshot,
+    ResizeDisk: POLICY.usual.resize_disk,
 }
 
 
@@ -101,7 +104,7 @@ def test_the_table_is_the_approved_one() -> None:
 
 def test_the_table_has_a_move_for_every_phase_and_observed_state() -> None:
     """The table is complete, and the approved copy names every phase."""
-    by_machine = set(Phase) - set(steps.DISK_TABLE) - steps.SNAPSHOT_PHASES
+    by_machine = set(Phase) - set(steps.DISK_TABLE) - steps.SNAPSHOT_PHASES - steps.GROWING_PHASES
     assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in ObservedState}
     assert set(steps.SNAPSHOT_TABLE) == {
         (phase, seen) for phase in steps.SNAPSHOT_PHASES for seen in steps.ObservedSnapshot
@@ -121,7 +124,7 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, memory_is_ready: b
             assert str(move) == move_in_words(workspace, decision), name
         if isinstance(decision, Call):
             assert decision.leads_to is AWAITED_IN[type(decision.command)], name
-            disk = isinstance(decision.command, DeleteDisk)
+            disk = isinstance(decision.command, DeleteDisk | ResizeDisk)
             wanted = workspace.disk_name if disk else workspace.instance_name
             wanted = seen.disks[0].name if disk and seen.disks else wanted
             place = Place(workspace.zone, wanted)
@@ -131,7 +134,9 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, memory_is_ready: b
             assert decision.command.place == place, name
             assert decision.leads_to in phases, name
         else:
-            further = {Phase.INSERT} if kind is OperationKind.RESTORE else set()
+            makes = kind in {OperationKind.RESTORE, OperationKind.START}
+            further = {Phase.INSERT} if makes else set()
+            further |= {Phase.SURVEY} if kind is OperationKind.START else set()
             check_change(
                 workspace, decision, {*phases, *further, Phase.STOP, Phase.DELETE_INSTANCE}
             )
@@ -223,6 +228,7 @@ def command_of(command_type: type[Command], workspace: Workspace) -> Command:
         StopInstance: StopInstance(place),
         DeleteInstance: DeleteInstance(place),
         DeleteDisk: DeleteDisk(Place(workspace.zone, workspace.disk_name)),
+        ResizeDisk: ResizeDisk(Place(workspace.zone, workspace.disk_name), 100),
     }
     return simple[command_type]
 
@@ -1176,7 +1182,7 @@ def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
         if steps.reads_disk(an_operation(kind, phase))
     }
     everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
-    everywhere.add(Phase.SNAPSHOT)
+    everywhere |= {Phase.SNAPSHOT, Phase.RESIZE_DISK, Phase.AWAIT_RESIZED}
     assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
         (OperationKind.START, Phase.DELETE_INSTANCE),
         (OperationKind.RESTORE, Phase.DELETE_INSTANCE),

@@ -146,6 +146,11 @@ def _restoring(world: World) -> None:
     world.run(lambda: _only(world).operation.phase is Phase.INSERTING)
 
 
+def _archived(world: World) -> None:
+    world.archive("alice", world.ready().id)
+    world.run()
+
+
 def _deleted(world: World) -> None:
     world.delete("alice", world.ready().id)
     world.run()
@@ -228,6 +233,9 @@ STORIES = {
     "delete without a trace": Story(_purge, _snapshot),
     "undelete": Story(_undelete, _deleted),
     "purge by the clean-up": Story(_sweep_twice, _deleted_long_ago),
+    "archive": Story(_of_alice(World.archive), _ready),
+    "archive of a suspended one": Story(_of_alice(World.archive), _suspended),
+    "start of an archived one": Story(_of_alice(World.start), _archived),
     "restore": Story(_restore, _restorable),
     "restore that is refused": Story(_restore, _never_restored),
     "delete during a restore": Story(_of_alice(World.delete), _restoring),
@@ -375,6 +383,9 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "delete without a trace": None,
         "undelete": Status.SUSPENDED,
         "purge by the clean-up": None,
+        "archive": Status.SUSPENDED,
+        "archive of a suspended one": Status.SUSPENDED,
+        "start of an archived one": Status.READY,
         "restore": Status.READY,
         "restore that is refused": Status.SUSPENDED,
         "delete during a restore": None,

@@ -194,6 +194,14 @@ def forgotten(world: PausingWorld) -> None:
     world.run()
 
 
+def archived(world: PausingWorld) -> None:
+    """Tell of a workspace that is archived and started again."""
+    world.archive(OWNER, ready(world).id)
+    world.run()
+    world.start(OWNER, world.its_id)
+    world.run()
+
+
 def failed_create(world: PausingWorld) -> None:
     """Tell of a first boot that fails."""
     world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
@@ -300,7 +308,7 @@ def refused_restore(world: PausingWorld) -> None:
 
 
 STORIES = (
-    *(life, boot, renewal, rebuild, another_type, idle, forgotten),
+    *(life, boot, renewal, rebuild, another_type, idle, forgotten, archived),
     *(failed_create, no_capacity_here, no_capacity_to_wake_up, no_capacity_for_another),
     *(deleted_by_hand, booted_by_hand, failed_boot, refused_boot),
     *(refused_suspend, no_suspend, refused_delete, restored, refused_restore),
@@ -347,6 +355,8 @@ def told(world: PausingWorld, request: str) -> DryRun:
         return manage_workspaces.dry_run_stop(*asked)
     if request == "delete":
         return manage_workspaces.dry_run_delete(*asked)
+    if request == "archive":
+        return manage_workspaces.dry_run_archive(*asked)
     if request == "restore":
         return dry_run_restore(*asked, snapshot_of(world, world.workspace(world.its_id)))
     return manage_workspaces.dry_run_start(*asked, STARTS[request])
@@ -358,6 +368,8 @@ def asked(world: PausingWorld, request: str) -> Workspace:
         return world.stop(OWNER, world.its_id)[0]
     if request == "delete":
         return world.delete(OWNER, world.its_id)
+    if request == "archive":
+        return world.archive(OWNER, world.its_id)[0]
     if request == "restore":
         workspace = world.workspace(world.its_id)
         return world.restore(OWNER, workspace.id, snapshot_of(world, workspace))
@@ -370,7 +382,7 @@ STARTS = {
     "start larger": NewMachine(machine_type="e2-standard-16"),
     "rename": NewMachine(name="two"),
 }
-REQUESTS = ("stop", "delete", "restore", *STARTS)
+REQUESTS = ("stop", "delete", "restore", "archive", *STARTS)
 
 
 def without_id(workspace: Workspace) -> Workspace:

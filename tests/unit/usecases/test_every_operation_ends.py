@@ -33,6 +33,7 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Deadlines, Policy
 from shared.domain.reports import ReportEvent
+from shared.domain.steps import TAKING_HOME
 from shared.domain.workspace import MAKING, OperationKind, Status, Workspace
 from shared.ports import Machines
 from tests.fakes.machines import INSTALLATION, FakeMachines, GuestMishap, Mishap, fault
@@ -50,7 +51,13 @@ _MOST = timedelta(minutes=6)
 POLICY = Policy(
     zones=("us-west1-a", "us-west1-b"),
     deadlines=Deadlines(
-        create=_MOST, start=_MOST, stop=_MOST, delete=_MOST, snapshot=_MOST, restore=2 * _MOST
+        create=_MOST,
+        start=_MOST,
+        stop=_MOST,
+        delete=_MOST,
+        snapshot=_MOST,
+        restore=2 * _MOST,
+        archive=2 * _MOST,
     ),
     rights_patience=_MOST / 2,
     changes_per_minute=10**6,
@@ -323,6 +330,11 @@ def _delete(world: World, ws: Workspace | None) -> None:
     world.delete(OWNER, ws.id)
 
 
+def _archive(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.archive(OWNER, ws.id)
+
+
 def _snapshot(world: World, ws: Workspace | None) -> None:
     assert ws is not None
     world.snapshot(OWNER, ws.id)
@@ -341,7 +353,7 @@ def _create(world: World, _: Workspace | None) -> None:
     world.create(OWNER, "one")
 
 
-CREATE, STOP, START, SNAPSHOT, RESTORE, DELETE = OperationKind
+CREATE, STOP, START, SNAPSHOT, RESTORE, ARCHIVE, DELETE = OperationKind
 NEVER_READY, FAILS = GuestMishap.NEVER_READY, GuestMishap.FAILS_AT_BOOT
 STORIES = {
     "create": Story(CREATE, lambda _: None, _create, (InsertInstance,)),
@@ -374,6 +386,15 @@ STORIES = {
     ),
     "snapshot of what runs": Story(SNAPSHOT, _ready, _snapshot, (CreateSnapshot,)),
     "snapshot of what is suspended": Story(SNAPSHOT, _suspended, _snapshot, (CreateSnapshot,)),
+    "archive what runs": Story(
+        ARCHIVE,
+        _ready,
+        _archive,
+        (StopInstance, DeleteInstance, CreateSnapshot, DeleteDisk),
+    ),
+    "archive what is suspended": Story(
+        ARCHIVE, _suspended, _archive, (DeleteInstance, CreateSnapshot, DeleteDisk)
+    ),
     "restore what runs": Story(
         RESTORE, _ready, _restore, (StopInstance, CreateSnapshot, DeleteInstance, InsertInstance)
     ),
@@ -394,7 +415,7 @@ def play(story: Story, trouble: Trouble) -> World:
     story.ask(world, ws)
     asked_at, deadlines = world.clock(), POLICY.deadlines
     latest = asked_at + deadlines.of(story.kind) + _one_look(world)
-    if story.kind is OperationKind.DELETE:  # it waits for a slow upload, then deletes the disk
+    if story.kind in TAKING_HOME:  # it waits for a slow upload, then deletes the disk
         latest += 10 * world.durations.upload + deadlines.delete + 3 * _one_look(world)
     # The clean-up after a failure has a deadline as well.
     if story.kind in MAKING:
@@ -495,6 +516,8 @@ def _has_its_result(story: Story, ws: Workspace) -> bool:
         return ws.status is Status.SUSPENDED
     if story.kind is SNAPSHOT:
         return ws.error is None
+    if story.kind is ARCHIVE:
+        return ws.archived_at is not None
     return story.kind is not DELETE and ws.status is Status.READY and ws.error is None
 
 

@@ -38,11 +38,14 @@ OWNERS = ("alice", "bob", "carol")
 CLEAN_UP_EVERY = timedelta(minutes=5)
 LOOKS = timedelta(minutes=3)  # of a worker at an operation: the longest pause, and a lost job
 POLICIES = (
-    Policy(),
+    Policy(archive_after=timedelta(hours=9), archive_notice=timedelta(hours=2)),
     Policy(idle_after=timedelta(minutes=20), retention=timedelta(hours=30)),
     Policy(idle_after=None, retention=timedelta(hours=5), max_machine_age=timedelta(days=1)),
     Policy(idle_after=timedelta(hours=3), retention=None, max_machine_age=timedelta(hours=5)),
 )
+
+
+SWEPT = {ExpectedKind.SUSPEND, ExpectedKind.DELETE, ExpectedKind.ARCHIVE}
 
 
 class Witness:
@@ -64,6 +67,7 @@ class Witness:
             kind = {
                 OperationKind.STOP: ExpectedKind.SUSPEND,
                 OperationKind.DELETE: ExpectedKind.DELETE,
+                OperationKind.ARCHIVE: ExpectedKind.ARCHIVE,
             }[operation.kind]
             self._keep(kind, expected.get(kind), now)
         if operation and operation.renews and not (before.operation and before.operation.renews):
@@ -77,7 +81,7 @@ class Witness:
         """Check, after a sweep, that nothing was due longer ago than that."""
         for workspace in world.store.workspaces.values():
             for each in outlook(workspace, world.policy):
-                timed = each.kind in {ExpectedKind.SUSPEND, ExpectedKind.DELETE}
+                timed = each.kind in SWEPT
                 if timed and workspace.attend_at is None and each.at is not None:
                     assert each.at > world.clock() - ago, (each, workspace)
                 if each.kind is ExpectedKind.DEADLINE and each.at is not None:
@@ -121,6 +125,8 @@ def _people(world: World, chance: random.Random) -> None:
         lambda: _restore(world, workspace),
         lambda: world.create(owner, f"w-{chance.randint(0, 99)}"),
     ]
+    if world.policy.archive_after is not None:
+        acts.append(lambda: world.archive(owner, workspace.id))
     with contextlib.suppress(HubError):  # refused: nothing has happened
         chance.choice(acts)()
 
@@ -198,5 +204,7 @@ def test_nothing_happens_before_its_time_and_what_is_due_within_one_sweep(seed: 
         assert witness.kept[ExpectedKind.SUSPEND]
     if policy.retention is not None and policy.retention < timedelta(days=2):
         assert witness.kept[ExpectedKind.DELETE]
+    if policy.archive_after is not None:
+        assert witness.kept[ExpectedKind.ARCHIVE]
     if policy.max_machine_age is not None and policy.max_machine_age < timedelta(days=1):
         assert witness.kept[ExpectedKind.RENEWAL]

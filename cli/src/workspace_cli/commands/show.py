@@ -57,6 +57,11 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
         yield "restores", f"the snapshot {workspace.operation.snapshot_id[:SURE_LENGTH]}"
     if workspace.operation is not None and workspace.operation.zones_tried:
         yield "no capacity", ", ".join(workspace.operation.zones_tried)
+    if workspace.is_archived:
+        yield (
+            "home",
+            f"a snapshot; a start makes a disk of it: workspace start {workspace.argument}",
+        )
     yield "connect", f"workspace ssh {workspace.name}"
     access = _member(_member(workspace.raw, "connection"), "access")
     if access.get("state") in ("pending", "refused"):

@@ -19,6 +19,14 @@ from workspace_cli.main import WORKSPACE, Command
 @click.option("--machine-type", metavar="T", help="On another machine: what is in memory is lost.")
 @click.option("--image-tag", metavar="T", help="With another image: what is in memory is lost.")
 @click.option("--rebuild", is_flag=True, help="On a new machine: what is in memory is lost.")
+@click.option("--may-move", is_flag=True, help="To another zone if its own has no capacity.")
+@click.option("--zone", metavar="Z", help="In this zone: what is in memory is lost.")
+@click.option(
+    "--home-disk-gb",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="With a home of this size: what is in memory is lost.",
+)
 @click.option("--empty-home", is_flag=True, help="Go on without a home that is gone.")
 @click.option("--name", "new_name", metavar="N", help="Give it another name, if its own is taken.")
 @_options.no_wait
@@ -49,6 +57,9 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
         "machine_type": given["machine_type"],
         "image_tag": given["image_tag"],
         "rebuild": given["rebuild"] or None,
+        "may_move": given["may_move"] or None,
+        "zone": given["zone"],
+        "home_disk_gb": given["home_disk_gb"],
         "empty_home": given["empty_home"] or None,
         "name": given["new_name"],
     }

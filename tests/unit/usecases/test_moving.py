@@ -1,0 +1,773 @@
+"""Workspaces that move to another zone: what is there after it, until then, and if it fails."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from shared.domain import lifecycle
+from shared.domain.course import Lost
+from shared.domain.dry_run import Decision
+from shared.domain.errors import (
+    InvalidRequestError,
+    NotAllowedError,
+    OperationUnderWayError,
+    ReportNotTakenError,
+)
+from shared.domain.instance import (
+    Command,
+    CreateSnapshot,
+    DeleteDisk,
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    InstanceState,
+    Place,
+    ResumeInstance,
+    StartInstance,
+    StopInstance,
+)
+from shared.domain.lifecycle import NewMachine, NewOperation
+from shared.domain.reports import ReportEvent
+from shared.domain.snapshots import Consistency, Snapshot
+from shared.domain.workspace import HomeDisk, OldHome, Phase, Status, Workspace
+from shared.usecases import manage_workspaces
+from shared.usecases.requests import Requested, request_change
+from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
+from tests.fakes.world import World, actor, place_of
+
+ZONES = ("us-west1-a", "us-west1-b", "us-west1-c")
+THERE = ZONES[2]
+WORK, MORE = "what is in the home", "what was written since"
+OFF = {InstanceState.SUSPENDED, InstanceState.TERMINATED}
+
+
+@dataclass
+class Moving:
+    """A Hub with a workspace of alice's in the first zone."""
+
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        """Make them."""
+        self.world.policy = replace(self.world.policy, zones=ZONES, undelete_for=None)
+        self.before = self.world.ready()
+        self.home = Place(self.before.zone, self.before.disk_name)
+        self.world.machines.write(self.home, WORK)
+
+    @property
+    def now(self) -> Workspace:
+        """The record as it is now."""
+        return self.world.workspace(self.before.id)
+
+    @property
+    def content(self) -> str | None:
+        """What is in the home."""
+        return self.world.machines.content_of(Place(self.now.zone, self.now.disk_name))
+
+    @property
+    def kept(self) -> list[Snapshot]:
+        """The snapshots that the Hub has taken by itself."""
+        return [each for each in self.world.store.snapshots.values() if each.automatic]
+
+    @property
+    def former(self) -> FakeInstance | None:
+        """The machine of before, or what is in its place."""
+        return self.world.machines.instances.get(place_of(self.before))
+
+    def notes(self, what: str) -> int:
+        """Return how many events of the Hub's own there are of this name."""
+        return [event.what for event in self.world.store.events].count(what)
+
+    def suspend(self) -> None:
+        """Suspend it."""
+        self.world.stop("alice", self.before.id)
+        self.world.run()
+        assert self.now.has_memory
+
+    def ask(self, machine: NewMachine | None = None) -> None:
+        """Ask for the move."""
+        self.world.start("alice", self.before.id, machine or NewMachine(zone=THERE))
+
+    def end(self) -> Workspace:
+        """Let the operation end, and what follows."""
+        self.world.run(lambda: self.now.operation is None)
+        self.world.run()
+        return self.now
+
+    def move(self, machine: NewMachine | None = None) -> Workspace:
+        """Move it, and let that end."""
+        self.ask(machine)
+        return self.end()
+
+    def start(self, machine: NewMachine | None = None) -> Workspace:
+        """Start it, and let that end."""
+        self.world.start("alice", self.before.id, machine or NewMachine())
+        self.world.run()
+        return self.now
+
+    def until(self, phase: Phase) -> None:
+        """Go on until the START has come to a phase, and waits in it."""
+        holding = {Phase.SNAPSHOT: CreateSnapshot, Phase.INSERT: InsertInstance}.get(phase)
+        if holding is not None:
+            self.world.machines.script(holding, Mishap.REFUSED, FaultKind.NOT_READY)
+        self.world.run(lambda: self.now.operation is None or self.now.operation.phase is phase)
+        assert self.now.operation is not None, self.now.error
+
+    def sweep(self, times: int = 1) -> None:
+        """Run the hourly sweep."""
+        for _ in range(times):
+            self.world.pass_time(timedelta(hours=1))
+            report = self.world.reconcile_fleet()
+            assert report.failed == {}
+            self.world.run()
+
+    def no_capacity(self, *zones: str) -> None:
+        """Have no capacity in these zones from now on."""
+        for command, zone in product((InsertInstance, StartInstance, ResumeInstance), zones):
+            self.world.machines.script(
+                command, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=zone, times=100
+            )
+
+
+@pytest.fixture
+def moving() -> Moving:
+    """A Hub with a workspace that can move."""
+    return Moving()
+
+
+# ---- from where it moves ----
+
+
+def ready(_: Moving) -> None:
+    """Leave it READY."""
+
+
+def suspended(moving: Moving) -> None:
+    """Suspend it."""
+    moving.suspend()
+
+
+def off(moving: Moving) -> None:
+    """Shut its machine down by hand."""
+    moving.world.machines.stop_by_hand(place_of(moving.before))
+    moving.world.pass_time(timedelta(minutes=5))
+    moving.world.look(moving.before)
+    moving.world.run()
+
+
+def failed(moving: Moving) -> None:
+    """Have its running machine say that it has failed."""
+    machine = moving.former
+    assert machine is not None
+    moving.world.report(machine.report(ReportEvent.FAILED, "CONTAINER_ENDS", "It ends."))
+
+
+def gone(moving: Moving) -> None:
+    """Delete its machine by hand."""
+    moving.world.machines.delete_by_hand(place_of(moving.before))
+    moving.world.look(moving.before)
+    moving.world.run()
+
+
+BY_ZONE = NewMachine(zone=THERE)
+MAY_MOVE = NewMachine(may_move=True)
+REBUILT = NewMachine(may_move=True, rebuild=True)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "machine", "kept"),
+    [
+        (ready, BY_ZONE, Consistency.CLEAN),
+        (suspended, BY_ZONE, Consistency.CRASH),
+        (off, BY_ZONE, Consistency.CLEAN),
+        (failed, BY_ZONE, Consistency.CLEAN),
+        (gone, BY_ZONE, Consistency.CRASH),
+        (ready, REBUILT, Consistency.CRASH),
+        (suspended, MAY_MOVE, Consistency.CRASH),
+        (suspended, REBUILT, Consistency.CRASH),
+        (off, MAY_MOVE, Consistency.CLEAN),
+        (failed, MAY_MOVE, Consistency.CLEAN),
+        (gone, MAY_MOVE, Consistency.CRASH),
+    ],
+)
+def test_a_workspace_that_has_moved_has_its_home_there_and_nothing_is_left(
+    moving: Moving, prepare: Callable[[Moving], None], machine: NewMachine, kept: Consistency
+) -> None:
+    """The machine of before stays until the new one is READY; the hourly sweep deletes it."""
+    prepare(moving)
+    had_memory, noted = moving.now.has_memory, moving.notes("MemoryLost")
+    had_machine = moving.former is not None and not machine.rebuild
+    moving.no_capacity(ZONES[0])
+
+    moving.ask(machine)
+    moving.until(Phase.AWAIT_READY)
+    before, off_already = moving.former, moving.world.machines.disks
+    after = moving.end()
+
+    assert (before is not None) == had_machine
+    assert before is None or before.state in OFF
+    assert moving.home in off_already
+    zone = machine.zone or ZONES[1]
+    assert (after.status, after.error, after.zone) == (Status.READY, None, zone)
+    assert (moving.content, after.home_disk) == (WORK, HomeDisk(after.disk_name, zone))
+    assert [each.consistency for each in moving.kept] == [kept]
+    [copy] = moving.kept
+    machine_of = moving.before.instance_id if had_machine else None
+    old = OldHome(moving.home.name, ZONES[0], copy.id, machine_of, outlived=True)
+    assert after.old_homes == (old,)
+    assert moving.notes("MemoryLost") == noted + had_memory
+    assert not had_memory or (after.memory_kept is False and after.memory_lost_because)
+
+    moving.sweep(times=3)
+
+    assert moving.world.machines.disks == {Place(zone, after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+    assert (moving.now.old_homes, moving.now.status, moving.content) == ((), Status.READY, WORK)
+
+
+def test_an_archived_workspace_begins_in_the_zone_that_it_is_to_be_in(moving: Moving) -> None:
+    """Nothing has to be moved: its home is made there."""
+    archive(moving)
+    after = moving.move()
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+    assert (after.archived_at, after.old_homes) == (None, ())
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+
+
+def archive(moving: Moving) -> None:
+    """Archive it."""
+    asked = Requested(actor("alice"), moving.before.id, "x")
+    new = NewOperation(str(uuid.uuid4()), actor("alice"), moving.world.clock())
+    request_change(
+        moving.world.records,
+        moving.world.policy,
+        asked,
+        lambda workspace: lifecycle.archive(workspace, new, moving.world.policy),
+    )
+    moving.world.run()
+    assert moving.now.archived_at is not None
+
+
+def test_a_start_that_may_not_move_says_that_it_could(moving: Moving) -> None:
+    """It stays where its home and its memory are."""
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    after = moving.start()
+    assert after.error is not None
+    assert (after.status, after.error.code, after.zone) == (
+        *(Status.SUSPENDED, "NO_CAPACITY"),
+        ZONES[0],
+    )
+    assert "may_move" in after.error.message
+    assert after.has_memory
+
+
+def test_a_start_that_may_move_stays_if_its_zone_has_capacity(moving: Moving) -> None:
+    """Its memory is worth more."""
+    moving.suspend()
+    after = moving.start(MAY_MOVE)
+    assert (after.status, after.zone, after.memory_kept) == (Status.READY, ZONES[0], True)
+    assert moving.kept == []
+
+
+def test_a_move_goes_on_to_the_next_zone_with_capacity(moving: Moving) -> None:
+    """What was made in the one before is deleted."""
+    moving.suspend()
+    moving.no_capacity(*ZONES[:2])
+    after = moving.move(MAY_MOVE)
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+
+
+# ---- what goes wrong ----
+
+
+def capture_fails(moving: Moving) -> None:
+    """Have Compute take no snapshot."""
+    moving.world.machines.script(CreateSnapshot, Mishap.CAPTURE_FAILS)
+    moving.ask()
+
+
+def upload_fails(moving: Moving) -> None:
+    """Have Compute not store the snapshot."""
+    moving.world.machines.script(CreateSnapshot, Mishap.UPLOAD_FAILS)
+    moving.ask()
+
+
+def copy_deleted(moving: Moving) -> None:
+    """Delete the snapshot by hand while it is stored."""
+    moving.ask()
+    moving.until(Phase.AWAIT_STORED)
+    moving.world.machines.delete_snapshot_by_hand(moving.kept[0].place.name)
+
+
+def copy_deleted_late(moving: Moving) -> None:
+    """Delete the snapshot by hand before the new disk is made of it."""
+    moving.ask()
+    moving.until(Phase.INSERT)
+    moving.world.machines.delete_snapshot_by_hand(moving.kept[0].place.name)
+
+
+def never_stored(moving: Moving) -> None:
+    """Have the upload last for longer than a START may."""
+    moving.world.machines.script(CreateSnapshot, Mishap.SLOW)
+    moving.ask()
+
+
+def no_zone(moving: Moving) -> None:
+    """Have no capacity anywhere."""
+    moving.no_capacity(*ZONES)
+    moving.ask(MAY_MOVE)
+
+
+def zone_full(moving: Moving) -> None:
+    """Have no capacity in the zone that is asked for."""
+    moving.no_capacity(THERE)
+    moving.ask()
+
+
+def only_zone(moving: Moving) -> None:
+    """Have no other zone."""
+    moving.world.policy = replace(moving.world.policy, zones=ZONES[:1])
+    moving.no_capacity(ZONES[0])
+    moving.ask(MAY_MOVE)
+
+
+def never_ready(moving: Moving) -> None:
+    """Have the new machine never report."""
+    moving.world.machines.script_boot(GuestMishap.NEVER_READY)
+    moving.ask()
+
+
+def fails_at_boot(moving: Moving) -> None:
+    """Have the new machine report that it has failed."""
+    moving.world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+    moving.ask()
+
+
+def disk_missing(moving: Moving) -> None:
+    """Have the new machine boot without the new home."""
+    moving.ask()
+    moving.until(Phase.AWAIT_READY)
+    moving.world.machines.detach_disk_by_hand(Place(THERE, moving.now.disk_name))
+
+
+def stopped_at_boot(moving: Moving) -> None:
+    """Stop the new machine by hand while it boots."""
+    moving.ask()
+    moving.until(Phase.AWAIT_READY)
+    moving.world.machines.stop_by_hand(place_of(moving.now))
+
+
+def deleted_at_boot(moving: Moving) -> None:
+    """Delete the new machine by hand while it boots, and leave its disk."""
+    moving.ask()
+    moving.until(Phase.AWAIT_READY)
+    moving.world.machines.delete_by_hand(place_of(moving.now))
+
+
+def foreign_disk(moving: Moving) -> None:
+    """Have somebody else's disk under the name of the new home."""
+    place = Place(THERE, f"{moving.home.name}-{moving.before.generation + 1}")
+    moving.world.machines.make_disk_by_hand(place, {})
+    moving.ask()
+
+
+def nothing_cleaned_up(moving: Moving) -> None:
+    """Have the new machine never report, and Compute not delete it, nor its disk, for long."""
+    moving.world.machines.script_boot(GuestMishap.NEVER_READY)
+    for command in (DeleteInstance, DeleteDisk):
+        moving.world.machines.script(command, Mishap.REFUSED, FaultKind.POLICY)
+    moving.ask()
+
+
+WENT_WRONG: dict[Callable[[Moving], None], str] = {
+    capture_fails: "SNAPSHOT_FAILED",
+    upload_fails: "SNAPSHOT_FAILED",
+    copy_deleted: "SNAPSHOT_FAILED",
+    copy_deleted_late: "SNAPSHOT_GONE",
+    never_stored: "START_TIMED_OUT",
+    no_zone: "NO_CAPACITY",
+    zone_full: "NO_CAPACITY",
+    only_zone: "NO_CAPACITY",
+    never_ready: "NOT_READY_IN_TIME",
+    fails_at_boot: "IMAGE_PULL_FAILED",
+    disk_missing: "DISK_MISSING",
+    stopped_at_boot: "MACHINE_STOPPED",
+    deleted_at_boot: "MACHINE_GONE",
+    foreign_disk: "COMPUTE_NAME_TAKEN",
+    nothing_cleaned_up: "NOT_READY_IN_TIME",
+}
+
+
+@pytest.mark.parametrize("go_wrong", WENT_WRONG)
+def test_a_move_that_fails_leaves_machine_memory_and_home_as_they_were(
+    moving: Moving, go_wrong: Callable[[Moving], None]
+) -> None:
+    """A START resumes the machine at once, and another move works at once, too."""
+    moving.suspend()
+    go_wrong(moving)
+    moving.world.run()
+
+    after = moving.now
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, WENT_WRONG[go_wrong])
+    assert (after.zone, after.home_disk) == (ZONES[0], HomeDisk(moving.home.name, ZONES[0]))
+    assert (after.home_source, after.has_memory, moving.content) == (None, True, WORK)
+    assert after.instance_id == moving.before.instance_id
+    assert moving.former is not None
+    assert moving.former.state is InstanceState.SUSPENDED
+    assert not after.counts_as_running
+    moving.world.machines.calm()
+    after = moving.start()
+    assert (after.status, after.error, after.zone) == (Status.READY, None, ZONES[0])
+    assert (after.memory_kept, after.generation) == (True, moving.before.generation)
+    moving.world.machines.write(moving.home, MORE)
+
+    moving.world.policy = replace(moving.world.policy, zones=ZONES)
+    moving.sweep(times=3)
+    if go_wrong is foreign_disk:
+        moving.world.machines.delete_disk_by_hand(Place(THERE, f"{moving.home.name}-2"))
+    after = moving.move()
+    assert (after.status, after.error, after.zone) == (Status.READY, None, THERE)
+    assert moving.content == MORE
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+    assert moving.now.old_homes == ()
+
+
+@pytest.mark.parametrize("command", [StopInstance, CreateSnapshot, InsertInstance])
+def test_a_move_that_compute_refuses_loses_nothing_and_can_be_asked_for_again(
+    command: type[Command],
+) -> None:
+    """Whatever the refusal, it is where it was, and a move works then."""
+    for how, kind in product((Mishap.REFUSED, Mishap.FAILS_LATER), FaultKind):
+        if command is StopInstance and kind is FaultKind.STOCK_OUT:
+            continue  # a machine that stops needs no capacity
+        moving = Moving()
+        moving.world.machines.script(command, how, kind, times=1000)
+        after = moving.move()
+        case = (how, kind, after.status, after.error)
+        assert after.operation is None, case
+        assert after.error is not None, case
+        assert (moving.content, after.zone) == (WORK, ZONES[0]), case
+        assert after.instance_id == moving.before.instance_id, case
+        off = {Status.READY, Status.ERROR} if command is StopInstance else {Status.SUSPENDED}
+        assert after.status in off, case
+        assert after.counts_as_running == (command is StopInstance), case
+
+        moving.world.machines.calm()
+        moving.world.pass_time(timedelta(hours=2))  # Compute takes six snapshots an hour
+        after = moving.move()
+        case = (how, kind, after.status, after.error)
+        assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK), case
+        moving.sweep(times=3)
+        assert moving.world.machines.disks == {Place(THERE, after.disk_name)}, case
+        assert set(moving.world.machines.instances) == {place_of(after)}, case
+
+
+def test_what_a_move_has_left_while_compute_did_not_answer_is_deleted(moving: Moving) -> None:
+    """Machine and disk are nobody's: no later move takes them for its own."""
+    moving.suspend()
+    moving.world.machines.script_boot(GuestMishap.NEVER_READY)
+    moving.ask()
+    moving.until(Phase.AWAIT_READY)
+    there = place_of(moving.now)
+    moving.world.machines.unanswered_reads = 10**6
+    moving.world.run(lambda: moving.now.operation is None)
+    after = moving.now
+    assert after.error is not None
+    assert (after.error.code, after.zone) == ("COMPUTE_UNAVAILABLE", ZONES[0])
+    assert there in moving.world.machines.instances
+
+    moving.world.machines.calm()
+    moving.world.run()
+    assert (moving.now.status, moving.now.has_memory) == (Status.SUSPENDED, True)
+    moving.start()
+    moving.world.machines.write(moving.home, MORE)
+    moving.suspend()
+    with pytest.raises(InvalidRequestError):
+        moving.ask()
+    moving.no_capacity(ZONES[0])
+    after = moving.move(MAY_MOVE)
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[1], MORE)
+    moving.sweep(times=4)
+    assert moving.world.machines.disks == {Place(ZONES[1], after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+
+
+# ---- what somebody does meanwhile ----
+
+PHASES = (
+    *(Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
+    *(Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY),
+)
+
+
+@pytest.mark.parametrize("then", ["runs", "is suspended again", "is shut down", "is deleted"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_is_written_on_the_old_side_meanwhile_is_never_deleted(
+    moving: Moving, phase: Phase, then: str
+) -> None:
+    """Its disk stays, unless the home or a snapshot has it."""
+    moving.suspend()
+    moving.ask()
+    moving.until(phase)
+    at = place_of(moving.before)
+    moving.world.machines.start_by_hand(at)
+    moving.world.pass_time(timedelta(seconds=12))
+    moving.world.machines.write(moving.home, MORE)
+    if then == "is suspended again":
+        moving.world.machines.suspend_by_hand(at)
+    if then == "is shut down":
+        moving.world.machines.stop_by_hand(at)
+    if then == "is deleted":
+        moving.world.machines.delete_by_hand(at)
+    moving.end()
+    assert moving.now.status in {Status.READY, Status.SUSPENDED, Status.ERROR}
+
+    moving.sweep(times=4)
+
+    places = [*moving.world.machines.disks, *(each.place for each in moving.kept)]
+    assert MORE in {moving.world.machines.content_of(place) for place in places}
+    after = moving.start()
+    assert after.status is Status.READY
+    assert moving.content in {WORK, MORE}
+
+
+@pytest.mark.parametrize("then", ["runs", "is suspended again", "is deleted"])
+def test_what_is_written_on_the_old_side_after_a_move_is_not_deleted(
+    moving: Moving, then: str
+) -> None:
+    """The sweep says so each time."""
+    moving.suspend()
+    moving.move()
+    at = place_of(moving.before)
+    moving.world.machines.start_by_hand(at)
+    moving.world.pass_time(timedelta(minutes=1))
+    moving.world.machines.write(moving.home, MORE)
+    if then == "is suspended again":
+        moving.world.machines.suspend_by_hand(at)
+    if then == "is deleted":
+        moving.world.machines.delete_by_hand(at)
+    moving.sweep(times=4)
+    assert moving.home in moving.world.machines.disks
+    assert moving.world.machines.content_of(moving.home) == MORE
+    assert (moving.now.status, moving.now.zone) == (Status.READY, THERE)
+    assert [old.name for old in moving.now.old_homes] == [moving.home.name]
+
+
+@pytest.mark.parametrize("phase", [Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY])
+def test_nothing_else_is_done_while_it_moves(moving: Moving, phase: Phase) -> None:
+    """The same START again is the same."""
+    world = moving.world
+    moving.ask()
+    moving.until(phase)
+    before = moving.now
+    for refused in (
+        lambda: world.stop("alice", moving.before.id),
+        lambda: world.snapshot("alice", moving.before.id),
+        lambda: moving.ask(NewMachine(zone=ZONES[1])),
+        lambda: moving.ask(NewMachine(home_disk_gb=100)),
+        lambda: moving.ask(NewMachine(machine_type="e2-standard-8")),
+        lambda: world.restore("alice", moving.before.id, moving.kept[0].id),
+    ):
+        with pytest.raises(OperationUnderWayError):
+            refused()
+    moving.ask()
+    assert moving.now == before
+    after = moving.end()
+    assert (after.status, after.zone) == (Status.READY, THERE)
+    assert len(moving.kept) == 1
+
+
+def test_a_delete_before_any_commit_of_a_move_leaves_nothing() -> None:
+    """In neither of the zones, and none of the snapshots."""
+    seen: set[Phase] = set()
+    for nth in range(1, 100):
+        moving = Moving()
+        moving.suspend()
+        moving.ask()
+        deletes = _Deletes(moving, nth)
+        moving.world.run()
+        if deletes.phase is None:
+            break
+        seen.add(deletes.phase)
+        left = (dict(moving.world.store.workspaces), dict(moving.world.store.snapshots))
+        assert left == ({}, {}), (nth, deletes.phase)
+        machines = moving.world.machines
+        assert (machines.instances, machines.disks, machines.snapshots) == ({}, set(), {}), (
+            nth,
+            deletes.phase,
+        )
+    assert moving.now.status is Status.READY
+    assert seen >= {*PHASES, Phase.STOP}
+
+
+class _Deletes:
+    """Asks for a DELETE right before the ``nth`` commit; ``phase`` is where the START was."""
+
+    def __init__(self, moving: Moving, nth: int) -> None:
+        self._moving, self._left = moving, nth
+        self._commit = moving.world.store.commit
+        self.phase: Phase | None = None
+        moving.world.store.commit = self.commit  # type: ignore[method-assign]
+
+    def commit(self, **documents: Any) -> None:
+        """Commit, after the DELETE was accepted if it is due."""
+        self._left -= 1
+        operation = self._moving.now.operation if self._left == 0 else None
+        if operation is not None:
+            self.phase = operation.phase
+            self._moving.world.delete("alice", self._moving.before.id)
+        self._commit(**documents)
+
+
+@pytest.mark.parametrize("sweeps", [0, 1])
+def test_a_workspace_that_has_just_moved_can_be_deleted(moving: Moving, sweeps: int) -> None:
+    """The machine and the disk of before go, too."""
+    moving.suspend()
+    moving.move()
+    moving.sweep(times=sweeps)
+    moving.world.delete("alice", moving.before.id)
+    moving.world.run()
+    assert (moving.world.store.workspaces, moving.world.machines.instances) == ({}, {})
+    assert (moving.world.machines.disks, moving.world.machines.snapshots) == (set(), {})
+
+
+@pytest.mark.parametrize("ask", [None, BY_ZONE])
+def test_a_start_after_a_move_never_goes_back_to_what_was_before(
+    moving: Moving, ask: NewMachine | None
+) -> None:
+    """Though the new machine was deleted by hand and the old one is still there."""
+    moving.suspend()
+    after = moving.move()
+    moving.world.machines.write(Place(THERE, after.disk_name), MORE)
+    moving.world.machines.delete_by_hand(place_of(after))
+    moving.world.look(moving.now)
+    moving.world.run()
+    assert (moving.now.status, moving.now.zone) == (Status.ERROR, THERE)
+    after = moving.start(ask)
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, MORE)
+    moving.sweep(times=3)
+    assert set(moving.world.machines.instances) == {place_of(after)}
+    assert moving.content == MORE
+
+
+@pytest.mark.parametrize("phase", [Phase.INSERTING, Phase.AWAIT_READY, None])
+def test_the_machine_of_before_is_not_heard_any_more(moving: Moving, phase: Phase | None) -> None:
+    """Neither that it is ready, nor that it is in use, nor that it has failed."""
+    moving.suspend()
+    moving.ask()
+    if phase is None:
+        moving.end()
+    else:
+        moving.until(phase)
+    machine, before = moving.former, moving.now
+    assert machine is not None
+    for event, generation in product(ReportEvent, (1, 2)):
+        said = replace(machine.report(event, "CONTAINER_ENDS"), generation=generation)
+        with pytest.raises((NotAllowedError, ReportNotTakenError)):
+            moving.world.report(said)
+    assert moving.now == before
+
+
+# ---- again ----
+
+
+def test_it_moves_once_more_but_not_to_where_its_last_machine_still_is(moving: Moving) -> None:
+    """The machine there has its name. Once that is gone, it may move back."""
+    moving.suspend()
+    moving.move()
+    after = moving.move(NewMachine(zone=ZONES[1]))
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[1], WORK)
+    assert {(old.zone, old.instance_id is None) for old in after.old_homes} == {
+        *((ZONES[0], False), (THERE, False)),
+    }
+    with pytest.raises(InvalidRequestError) as refused:
+        moving.ask(NewMachine(zone=ZONES[0]))
+    assert "Choose another zone, or try again later" in str(refused.value)
+    moving.world.machines.write(Place(ZONES[1], after.disk_name), MORE)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(ZONES[1], after.disk_name)}
+
+    after = moving.move(NewMachine(zone=ZONES[0]))
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[0], MORE)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(ZONES[0], after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+
+
+def test_a_move_without_capacity_leaves_the_zones_out_where_old_machines_are(
+    moving: Moving,
+) -> None:
+    """With no other zone left it says so, and stays where it is."""
+    moving.suspend()
+    moving.move(NewMachine(zone=ZONES[1]))
+    moving.suspend()
+    moving.no_capacity(*ZONES[1:])
+    after = moving.move(MAY_MOVE)
+    assert after.error is not None
+    assert (after.status, after.error.code, after.zone) == (
+        *(Status.SUSPENDED, "NO_CAPACITY"),
+        ZONES[1],
+    )
+    assert (after.has_memory, moving.content) == (True, WORK)
+
+
+def test_a_restored_home_moves_and_a_moved_one_is_restored(moving: Moving) -> None:
+    """Each is another disk; at last only the home is left."""
+    world = moving.world
+    world.snapshot("alice", moving.before.id, "first")
+    world.run()
+    [first] = world.store.snapshots.values()
+    world.machines.write(moving.home, MORE)
+    world.restore("alice", moving.before.id, first.id)
+    assert (moving.end().status, moving.content) == (Status.READY, WORK)
+
+    after = moving.move()
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+    assert len(after.old_homes) == 2
+    [kept] = [each for each in moving.kept if world.machines.content_of(each.place) == MORE]
+    world.restore("alice", moving.before.id, kept.id)
+    after = moving.end()
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, MORE)
+    moving.sweep(times=4)
+    assert world.machines.disks == {Place(THERE, after.disk_name)}
+    assert set(world.machines.instances) == {place_of(after)}
+
+
+# ---- what is said of it ----
+
+
+@pytest.mark.parametrize(
+    ("prepare", "machine", "lost"),
+    [
+        (ready, BY_ZONE, [Lost.MEMORY, Lost.BOOT_DISK]),
+        (suspended, BY_ZONE, [Lost.MEMORY, Lost.BOOT_DISK]),
+        (off, BY_ZONE, [Lost.BOOT_DISK]),
+        (gone, BY_ZONE, []),
+        (suspended, MAY_MOVE, []),
+    ],
+)
+def test_a_dry_run_says_what_a_move_costs(
+    moving: Moving, prepare: Callable[[Moving], None], machine: NewMachine, lost: list[Lost]
+) -> None:
+    """Memory and boot disk, and nothing of the home; a START that only may move says nothing."""
+    prepare(moving)
+    said = manage_workspaces.dry_run_start(
+        moving.world.records, moving.world.policy, actor("alice"), moving.before.id, machine
+    )
+    assert said.decision is Decision.BEGIN
+    assert [loss.what for loss in said.losses] == lost
+    assert (Phase.AWAIT_STORED in said.phases) == (machine is BY_ZONE)
+    assert (Phase.DELETE_DISK in said.phases) is False

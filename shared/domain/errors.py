@@ -70,6 +70,21 @@ class LastCopyGoneError(HubError):
         )
 
 
+class NotDeletedError(HubError):
+    """The workspace to take back exists, under another name than it was to be taken back under.
+
+    Attributes:
+        name: what it is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The workspace exists, and is called {name!r}. It need not be taken back, and cannot "
+            "get another name by that."
+        )
+        self.name = name
+
+
 class OperationUnderWayError(HubError):
     """Another operation is under way. The person waits for its end, or deletes the workspace.
 

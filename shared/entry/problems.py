@@ -18,6 +18,7 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
     errors.SnapshotNotFoundError: (404, "SNAPSHOT_NOT_FOUND", "There is no such snapshot"),
     errors.LastCopyGoneError: (409, "LAST_COPY_GONE", "The last copy of its home is gone"),
+    errors.NotDeletedError: (409, "NOT_DELETED", "The workspace is not deleted"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NotAwakeError: (409, "NOT_AWAKE", "No machine runs"),
     errors.NameTakenError: (409, "NAME_TAKEN", "This name is taken"),

@@ -6,12 +6,7 @@ from dataclasses import dataclass, replace
 from shared import logs
 from shared.domain.access import Actor, authorize_list, authorize_undelete
 from shared.domain.deleted import DeletedWorkspace, is_due, undeleted, usable_copy
-from shared.domain.errors import (
-    FieldProblem,
-    InvalidRequestError,
-    NotAllowedError,
-    OperationUnderWayError,
-)
+from shared.domain.errors import NotAllowedError, NotDeletedError, OperationUnderWayError
 from shared.domain.events import request_event
 from shared.domain.forks import forked
 from shared.domain.lifecycle import CLEANUP
@@ -86,7 +81,7 @@ def undelete(
     Raises:
         DeletedWorkspaceNotFoundError: there is none to take back, or it is somebody else's.
         OperationUnderWayError: it is still being deleted.
-        InvalidRequestError: it exists under another name than ``name``.
+        NotDeletedError: it exists under another name than ``name``.
         LastCopyGoneError: the snapshot that its home would be made from is gone.
         NameTakenError, QuotaExceededError: as ``owner_limits.take_back`` raises them.
         TooManyRequestsError, UnavailableError
@@ -116,8 +111,7 @@ def _not_deleted(
         if operation is not None and workspace.is_being_deleted:
             raise OperationUnderWayError(operation)
         if name is not None and name != workspace.name:
-            message = f"cannot be given: the workspace exists, and is called {workspace.name!r}"
-            raise InvalidRequestError([FieldProblem("name", message)])
+            raise NotDeletedError(workspace.name)
     if actor.acts_as_admin(workspace.owner_id):
         event = request_event(actor, workspace, requested.what, records.clock())
         records.store.commit(events=[event])

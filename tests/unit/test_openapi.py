@@ -269,6 +269,7 @@ HUB_ERRORS: list[HubError] = [
     errors.SnapshotNotReadyError("Try again."),
     errors.SnapshotInUseError("A workspace is made from it."),
     errors.LastCopyGoneError(UUID, NOW),
+    errors.NotDeletedError("api"),
     errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
     errors.IdempotencyKeyReusedError("It was used."),

@@ -14,10 +14,10 @@ from shared.domain.deleted import MOST_PURGED, DeletedWorkspace
 from shared.domain.errors import (
     ConflictError,
     DeletedWorkspaceNotFoundError,
-    InvalidRequestError,
     LastCopyGoneError,
     NameTakenError,
     NotAllowedError,
+    NotDeletedError,
     OperationUnderWayError,
     QuotaExceededError,
     SnapshotInUseError,
@@ -240,7 +240,7 @@ def test_the_same_undelete_again_changes_nothing(world: World) -> None:
     commits = world.store.counts.commits
     assert world.undelete("alice", entry.id) == ready
     assert world.undelete("alice", entry.id, ready.name) == ready
-    with pytest.raises(InvalidRequestError, match=f"^name: .* is called '{ready.name}'$"):
+    with pytest.raises(NotDeletedError, match=f"is called '{ready.name}'"):
         world.undelete("alice", entry.id, "other")
     assert world.store.counts.commits == commits
 
@@ -266,7 +266,7 @@ def test_of_two_undeletes_at_once_the_first_one_makes_the_workspace(
     if name is None:
         assert world.undelete("alice", entry.id) == world.workspace(entry.id)
     else:
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(NotDeletedError):
             world.undelete("alice", entry.id, name)
     assert world.workspace(entry.id).name == entry.workspace.name
     assert world.workspace(entry.id).name == "one"

@@ -70,6 +70,7 @@ class Phase(StrEnum):
 _SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
 _SHUTTING_DOWN = frozenset({Phase.STOP, Phase.AWAIT_STOPPED})
 _DELETING_DISK = frozenset({Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT})
+_GROWING_PHASES = frozenset({Phase.RESIZE_DISK, Phase.AWAIT_RESIZED})
 
 
 class Activity(StrEnum):
@@ -415,8 +416,9 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT, a RESTORE, an ARCHIVE or a move that is under way, or the
-        error of one that failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such
-        a record, since it would delete the home without one, and can use all others.
+        error of one that failed; a DELETE that keeps a last copy; a home that grows. Version 0.1
+        refuses to touch such a record, since it would delete the home without a copy, or does not
+        know the phase, and can use all others.
         """
         operation = self.operation
         kinds = {operation and operation.kind, self.error and self.error.operation_kind}
@@ -424,9 +426,10 @@ class Workspace:
         takes_copy = operation is not None and (
             operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
         )
-        moves = operation is not None and operation.moves
-        has_snapshots = self.home_source is not None or bool(self.old_homes) or moves
-        return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
+        remakes = operation is not None and (operation.moves or operation.phase in _GROWING_PHASES)
+        has_snapshots = self.home_source is not None or bool(self.old_homes)
+        takes_copy = takes_copy or self._keeps_home
+        return 2 if has_snapshots or takes_copy or remakes or kinds & newer else 1
 
     @property
     def _keeps_home(self) -> bool:

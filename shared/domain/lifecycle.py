@@ -26,7 +26,7 @@ from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, source_of, unwanted
-from shared.domain.steps import SNAPSHOT_PHASES, WAY_OUT, Step, fail, problem_of
+from shared.domain.steps import ARCHIVED, SNAPSHOT_PHASES, WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
     MAKING,
     Activity,
@@ -184,12 +184,16 @@ def start(
     It gets a new machine on the same home disk if its image or machine type is to change, or if it
     is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
     change, or if the same START is under way. A START that makes a new machine anyway is the same
-    as a rebuild; once it has ended, another rebuild is another START.
+    as a rebuild; once it has ended, another rebuild is another START. An ARCHIVE that has not begun
+    to delete the home disk is called off (``_start_instead``).
 
     Raises:
         OperationUnderWayError: another operation is under way, or a START with another machine or
             name. A READY workspace of which a snapshot is taken is ready all the same.
     """
+    archiving = workspace.operation
+    if archiving is not None and archiving.yields_to_start and workspace.home_disk is not None:
+        return _start_instead(workspace, archiving, new, machine, policy)
     name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
@@ -222,6 +226,57 @@ def start(
     survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
     operation = replace(survey, empty_home=machine.empty_home, may_move=machine.may_move)
     return _begin(renamed, operation, policy)
+
+
+def _start_instead(
+    workspace: Workspace,
+    archiving: Operation,
+    new: NewOperation,
+    machine: NewMachine,
+    policy: Policy,
+) -> Updated | None:
+    """Call an ARCHIVE off and begin a START. The home disk is there, and nothing deletes it.
+
+    Before it calls Compute to delete a disk, an ARCHIVE commits that phase. So none of its workers
+    can be deleting the disk now, and none will: each finds its operation over. A snapshot that it
+    may be taking gets a record by which it is deleted. One that is taken stays, like any automatic
+    one. If the machine may be going, the START goes on from there, and makes another one: Compute
+    would take a machine away that was resumed meanwhile.
+
+    Raises:
+        OperationUnderWayError: the machine is going, and the START is to move the workspace.
+    """
+    deletes = archiving.phase is Phase.DELETE_INSTANCE and archiving.attempt > 0
+    is_going = deletes or archiving.phase is Phase.AWAIT_ABSENT
+    if is_going and machine.zone not in {None, workspace.zone}:
+        raise OperationUnderWayError(archiving)
+    free = _without_archive(workspace, archiving)
+    begun = start(free, new, machine, policy)
+    if begun is None or begun.workspace.operation is None:  # it has a machine that can be used
+        return begun
+    operation = begun.workspace.operation
+    if is_going and operation.phase is Phase.SURVEY:
+        operation = replace(operation, phase=archiving.phase, gce_operation=archiving.gce_operation)
+        begun = replace(begun, workspace=replace(begun.workspace, operation=operation))
+    why = "The workspace was started, so it was not archived."
+    left = archiving.phase in {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
+    return replace(
+        begun,
+        notes=(Note("ArchiveCalledOff", why), *begun.notes),
+        snapshots=(unwanted(workspace, None, new.now, policy),) if left else (),
+    )
+
+
+def _without_archive(workspace: Workspace, archiving: Operation) -> Workspace:
+    """Return a workspace whose ARCHIVE is called off, as it is found by a START."""
+    free = replace(workspace, operation=None)
+    if archiving.phase in SNAPSHOT_PHASES:
+        free = replace(free, instance_id=None, machine_made_at=None, machine_running=False)
+        free = replace(free, status=Status.SUSPENDED) if free.status is Status.READY else free
+    if free.memory_lost_because == ARCHIVED:
+        why = "It was to be archived, so its machine was deleted or shut down."
+        free = replace(free, memory_lost_because=why)
+    return free
 
 
 def _is_same_start(workspace: Workspace, under_way: Operation, machine: NewMachine) -> bool:

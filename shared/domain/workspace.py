@@ -68,6 +68,9 @@ class Phase(StrEnum):
 
 
 _SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
+_SHUTTING_DOWN = frozenset({Phase.STOP, Phase.AWAIT_STOPPED})
+_DELETING_DISK = frozenset({Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT})
+_GROWING_PHASES = frozenset({Phase.RESIZE_DISK, Phase.AWAIT_RESIZED})
 
 
 class Activity(StrEnum):
@@ -318,6 +321,17 @@ class Operation:
     image_tag: str | None = None
     machine_type: str | None = None
 
+    @property
+    def yields_to_start(self) -> bool:
+        """Whether a START calls it off: an ARCHIVE that does not delete the home disk yet.
+
+        Nor does one whose person has asked for it while it shuts the machine down.
+        """
+        shuts_down = self.phase in _SHUTTING_DOWN and not self.automatic
+        has_begun = self.last_copy is not None and self.phase not in _SNAPSHOT_PHASES
+        deletes_disk = has_begun or self.phase in _DELETING_DISK
+        return self.kind is OperationKind.ARCHIVE and not (shuts_down or deletes_disk)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
@@ -402,8 +416,9 @@ class Workspace:
 
         Form 2 has snapshots: a home that is to be made from one, or that has replaced another
         which is still there; a SNAPSHOT, a RESTORE, an ARCHIVE or a move that is under way, or the
-        error of one that failed; a DELETE that keeps a last copy. Version 0.1 refuses to touch such
-        a record, since it would delete the home without one, and can use all others.
+        error of one that failed; a DELETE that keeps a last copy; a home that grows. Version 0.1
+        refuses to touch such a record, since it would delete the home without a copy, or does not
+        know the phase, and can use all others.
         """
         operation = self.operation
         kinds = {operation and operation.kind, self.error and self.error.operation_kind}
@@ -411,9 +426,10 @@ class Workspace:
         takes_copy = operation is not None and (
             operation.phase in _SNAPSHOT_PHASES or operation.last_copy is not None
         )
-        moves = operation is not None and operation.moves
-        has_snapshots = self.home_source is not None or bool(self.old_homes) or moves
-        return 2 if has_snapshots or takes_copy or self._keeps_home or kinds & newer else 1
+        remakes = operation is not None and (operation.moves or operation.phase in _GROWING_PHASES)
+        has_snapshots = self.home_source is not None or bool(self.old_homes)
+        takes_copy = takes_copy or self._keeps_home
+        return 2 if has_snapshots or takes_copy or remakes or kinds & newer else 1
 
     @property
     def _keeps_home(self) -> bool:

@@ -262,7 +262,7 @@ def _assert_let_in(world: World, workspace: Workspace) -> None:
 def _restored(world: World) -> None:
     """A home is restored by today's version. Once the old one is gone, both versions go on."""
     workspace = world.ready(OWNER)
-    home = Place(workspace.zone, workspace.disk_name)
+    home = _home(world, workspace)
     world.machines.write(home, "earlier")
     world.snapshot(OWNER, workspace.id)
     _assert_settled(world, workspace, Status.READY)
@@ -270,17 +270,13 @@ def _restored(world: World) -> None:
     [snapshot] = world.store.snapshots
     world.restore(OWNER, workspace.id, snapshot)
     _assert_settled(world, workspace, Status.READY)
-    for _ in range(2):
-        world.reconcile_fleet()
-        world.pass_time(timedelta(minutes=1))
-    assert world.workspace(workspace.id).old_homes == ()
+    _let_old_homes_go(world, workspace)
     for ask in (World.stop, World.start):
         ask(world, OWNER, workspace.id)
         world.run()
     world.start(OWNER, workspace.id, NewMachine(rebuild=True))
     _assert_settled(world, workspace, Status.READY)
-    restored = world.workspace(workspace.id)
-    assert world.machines.content_of(Place(restored.zone, restored.disk_name)) == "earlier"
+    assert world.machines.content_of(_home(world, workspace)) == "earlier"
     world.delete(OWNER, workspace.id)
     world.run()
     assert (world.machines.instances, world.machines.disks) == ({}, set())
@@ -289,7 +285,7 @@ def _restored(world: World) -> None:
 def _taken_back(world: World) -> None:
     """What was deleted comes back with its home, and both versions go on with it."""
     workspace = world.ready(OWNER)
-    world.machines.write(Place(workspace.zone, workspace.disk_name), "kept")
+    world.machines.write(_home(world, workspace), "kept")
     world.stop(OWNER, workspace.id)
     _assert_settled(world, workspace, Status.SUSPENDED)
     world.delete(OWNER, workspace.id)
@@ -299,24 +295,90 @@ def _taken_back(world: World) -> None:
     _assert_settled(world, workspace, Status.READY)
     world.start(OWNER, workspace.id, NewMachine(rebuild=True))
     _assert_settled(world, workspace, Status.READY)
-    back = world.workspace(workspace.id)
-    assert world.machines.content_of(Place(back.zone, back.disk_name)) == "kept"
+    assert world.machines.content_of(_home(world, workspace)) == "kept"
+
+
+def _grown(world: World) -> None:
+    """A home grows, and both versions go on with it as large as it is."""
+    workspace = world.ready(OWNER)
+    home = _home(world, workspace)
+    world.machines.write(home, "kept")
+    world.stop(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.SUSPENDED)
+    world.start(OWNER, workspace.id, NewMachine(home_disk_gb=100, image_tag="v2"))
+    _assert_settled(world, workspace, Status.READY)
+    assert world.workspace(workspace.id).image_tag == "v2"
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    assert _home(world, workspace) == home
+    assert (world.machines.disk_gb(home), world.machines.content_of(home)) == (100, "kept")
+
+
+def _moved(world: World) -> None:
+    """A workspace moves. Once its machine of before is gone, both versions go on there."""
+    workspace = world.ready(OWNER)
+    world.machines.write(_home(world, workspace), "kept")
+    world.start(OWNER, workspace.id, NewMachine(zone=world.policy.zones[1]))
+    _assert_settled(world, workspace, Status.READY)
+    _let_old_homes_go(world, workspace)
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    home = _home(world, workspace)
+    assert (home.zone, world.machines.content_of(home)) == (world.policy.zones[1], "kept")
+    assert {place.zone for place in (*world.machines.instances, *world.machines.disks)} == {
+        home.zone
+    }
+
+
+def _archived(world: World) -> None:
+    """What was archived is started, and both versions go on with it."""
+    workspace = world.ready(OWNER)
+    world.machines.write(_home(world, workspace), "kept")
+    world.archive(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.SUSPENDED)
+    assert (world.machines.instances, world.machines.disks) == ({}, set())
+    world.start(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.READY)
+    for ask in (World.stop, World.start):
+        ask(world, OWNER, workspace.id)
+        world.run()
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    assert world.machines.content_of(_home(world, workspace)) == "kept"
+    assert world.workspace(workspace.id).archived_at is None
+
+
+def _home(world: World, workspace: Workspace) -> Place:
+    """Return the disk that is the home of a workspace by its record."""
+    record = world.workspace(workspace.id)
+    return Place(record.zone, record.disk_name)
+
+
+def _let_old_homes_go(world: World, workspace: Workspace) -> None:
+    """Let the hourly sweep delete what was the home before."""
+    for _ in range(4):
+        world.reconcile_fleet()
+        world.pass_time(timedelta(minutes=1))
+    assert world.workspace(workspace.id).old_homes == ()
 
 
 STORIES: dict[str, Callable[[World], None]] = {
     "all verbs": _all_verbs,
     "another machine": _another_machine,
     "another zone": _another_zone,
+    "archived": _archived,
     "cannot start": _cannot_start,
     "comes back": _never_suspends,
     "connections": _connections,
     "failed boots": _failed_boots,
+    "grown": _grown,
     "home detached": _home_detached,
     "idle": _idle,
     "in the way": _left_over_boot_disk,
     "kept awake": _kept_awake,
     "let in late": _let_in_late,
     "lost machine": _lost_machine,
+    "moved": _moved,
     "names": _names,
     "old machine": _old_machine,
     "power off": _power_off,

@@ -201,17 +201,23 @@ def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None
                 last_copy=HomeSource("a-snapshot", "home-snapshot-1", 50, "home-1"),
             )
         ),
+        a_workspace(operation=an_operation(OperationKind.ARCHIVE)),
+        a_workspace(error=replace(A_PROBLEM, operation_kind=OperationKind.ARCHIVE)),
+        a_workspace(operation=an_operation(OperationKind.START, Phase.STOP, moves=True)),
+        a_workspace(operation=an_operation(OperationKind.START, Phase.RESIZE_DISK)),
+        a_workspace(operation=an_operation(OperationKind.START, Phase.AWAIT_RESIZED)),
     ],
     ids=[
         *("home to be made from one", "under way", "failed"),
         *("restore under way", "restore failed", "old home"),
         *("last copy to come", "last copy under way", "last copy taken"),
+        *("archive under way", "archive failed", "moves", "to grow", "grows"),
     ],
 )
-def test_the_version_refuses_a_record_that_needs_a_snapshot(
+def test_the_version_refuses_a_record_that_it_would_spoil(
     version: Version, workspace: Workspace
 ) -> None:
-    """It would make an empty home, forget an old one, or delete one without a copy.
+    """It would make an empty home, forget an old one or a machine, or delete one without a copy.
 
     It does not know the operations and phases. It changes nothing.
     """

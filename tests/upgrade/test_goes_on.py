@@ -140,10 +140,7 @@ def test_a_workspace_at_rest_can_be_started_and_stopped(version: Version, name: 
 def test_the_home_of_a_workspace_at_rest_can_be_restored(version: Version, name: str) -> None:
     """It is READY on another disk then, and the hourly sweep deletes the one that it had."""
     world = OldWorld(version, name)
-    if world.record.home_disk is None:  # it never was READY
-        world.start(world.owner, world.id)
-        world.run()
-    home = Place(world.record.zone, world.record.disk_name)
+    home = _with_home(world)
     world.machines.write(home, "earlier")
     world.snapshot(world.owner, world.id)
     world.run()
@@ -151,15 +148,58 @@ def test_the_home_of_a_workspace_at_rest_can_be_restored(version: Version, name:
     [snapshot] = world.store.snapshots
     world.restore(world.owner, world.id, snapshot)
     world.run()
-    for _ in range(2):
-        world.reconcile_fleet()
-        world.pass_time(timedelta(minutes=1))
+    _let_old_homes_go(world)
 
     restored = world.record
     assert (restored.status, restored.error, restored.old_homes) == (Status.READY, None, ())
     assert world.machines.content_of(Place(restored.zone, restored.disk_name)) == "earlier"
     homes = {disk for disk in world.old_machines.all_disks if disk.startswith("home-")}
     assert homes == {restored.disk_name} != {home.name}
+
+
+@pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)
+def test_a_workspace_at_rest_grows_moves_and_is_archived(version: Version, name: str) -> None:
+    """Its record does not say how large its home is. What is in it stays through all of that."""
+    world = OldWorld(version, name)
+    world.machines.write(_with_home(world), "kept")
+    there = next(zone for zone in world.policy.zones if zone != world.record.zone)
+
+    for machine in (NewMachine(home_disk_gb=100), NewMachine(zone=there)):
+        world.start(world.owner, world.id, machine)
+        world.run()
+        _let_old_homes_go(world)
+        found = world.record
+        home = Place(found.zone, found.disk_name)
+        assert (found.status, found.error, found.old_homes) == (Status.READY, None, ())
+        assert (world.machines.disk_gb(home), world.machines.content_of(home)) == (100, "kept")
+        assert world.machines.disks == {home}
+    assert home.zone == there
+    world.archive(world.owner, world.id)
+    world.run()
+    assert (world.record.status, world.old_machines.all_disks) == (Status.SUSPENDED, set())
+    assert world.record.archived_at is not None
+    world.start(world.owner, world.id)
+    world.run()
+
+    back = world.record
+    assert (back.status, back.archived_at, back.error) == (Status.READY, None, None)
+    home = Place(back.zone, back.disk_name)
+    assert (world.machines.disk_gb(home), world.machines.content_of(home)) == (100, "kept")
+
+
+def _with_home(world: OldWorld) -> Place:
+    """Return the home of a workspace. If it never was READY, it is started before."""
+    if world.record.home_disk is None:
+        world.start(world.owner, world.id)
+        world.run()
+    return Place(world.record.zone, world.record.disk_name)
+
+
+def _let_old_homes_go(world: OldWorld) -> None:
+    """Let the hourly sweep delete what was the home before."""
+    for _ in range(4):
+        world.reconcile_fleet()
+        world.pass_time(timedelta(minutes=1))
 
 
 @pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)

@@ -9,12 +9,11 @@ from shared.domain.instance import SuspendInstance
 from shared.domain.steps.booting import boot_off
 from shared.domain.steps.failing import begin_cleanup, end_failed, recording
 from shared.domain.steps.moves import STOP, Go
-from shared.domain.steps.step import Call, Decision, Step
+from shared.domain.steps.step import ARCHIVED, Call, Decision, Step
 from shared.domain.workspace import OperationKind, Phase, Problem, Status, Workspace
 
 # A machine that came back to running so often is stopped instead of suspended.
 MOST_SUSPENDS_UNDONE = 2
-ARCHIVED = "The workspace is archived."
 
 
 def suspend(step: Step) -> Decision:

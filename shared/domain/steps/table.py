@@ -74,6 +74,7 @@ from shared.domain.steps.snapshotting import (
     take,
 )
 from shared.domain.steps.step import (
+    ARCHIVED,
     DISK_PHASES,
     GROWING_PHASES,
     SNAPSHOT_PHASES,
@@ -312,7 +313,7 @@ def _keeping_home(step: Step, command: Command) -> Step:
 
 _WHY_DELETED = {
     OperationKind.DELETE: "The workspace is being deleted.",
-    OperationKind.ARCHIVE: "The workspace is archived.",
+    OperationKind.ARCHIVE: ARCHIVED,
     OperationKind.RESTORE: "The home is restored, so a new machine was made.",
 }
 

@@ -279,8 +279,8 @@ def test_a_workspace_moves_with_its_files_to_a_zone_that_has_capacity(
 ) -> None:
     """Only if its owner says so. If no zone has capacity, memory and files are where they were.
 
-    Then its home grows there. Machine and disk of before go with the hourly sweep. Another person
-    cannot move it, and keeps what is theirs.
+    Machine and disk of before go with the hourly sweep. Another person cannot move it, and keeps
+    what is theirs.
     """
     alice, bob = person(), person()
     workspace, his = ready(alice), ready(bob)
@@ -292,7 +292,7 @@ def test_a_workspace_moves_with_its_files_to_a_zone_that_has_capacity(
     assert eventually((folder / "count").exists)
     alice.client.stop(workspace_id)
     alice.client.wait_until_settled(workspace_id, "SUSPENDED")
-    for change in ({"may_move": True}, {"zone": "us-west1-c"}, {"home_disk_gb": 100}):
+    for change in ({"may_move": True}, {"zone": "us-west1-c"}):
         refused = bob.client.request("POST", f"/workspaces/{workspace_id}/start", json=change)
         assert refused.status_code == 404
 
@@ -323,30 +323,40 @@ def test_a_workspace_moves_with_its_files_to_a_zone_that_has_capacity(
     assert bob.ssh(moved, "true").returncode == 255
     assert alice.ssh(his, "true").returncode == 255
 
-    def left_in(each: str) -> list[str]:
+    def nothing_is_left_there() -> bool:
+        call_scheduled(cloud, "reconcile_fleet")
         found = [
             *in_compute(cloud, "instances", machine),
             *in_compute(cloud, "disks", workspace_id),
         ]
-        return [one["name"] for one in found if f"/zones/{each}/" in one["selfLink"]]
-
-    def nothing_is_left_there() -> bool:
-        call_scheduled(cloud, "reconcile_fleet")
-        return left_in(zone) == [] and not folder.exists()
+        return not folder.exists() and not [one for one in found if zone in one["selfLink"]]
 
     assert eventually(nothing_is_left_there)
     cloud.fault("stock_out", off=True)
-
-    alice.client.start(workspace_id, home_disk_gb=100)
-    grown = entered(alice, workspace_id)
-    assert (grown["zone"], grown["home_disk_gb"]) == (moved["zone"], 100)
-    [home] = in_compute(cloud, "disks", f"home-{workspace_id}")
-    assert home["sizeGb"] == "100"
-    assert alice.ssh(grown, "cat note; wc -l <count").stdout.split() == ["hers", counted[-2]]
-    smaller = {"json": {"home_disk_gb": 60}}
-    refused = alice.client.request("POST", f"/workspaces/{workspace_id}/start", **smaller)
-    assert (refused.status_code, "can only grow" in refused.text) == (400, True)
+    assert alice.ssh(moved, "cat note").stdout == "hers\n"
     assert bob.ssh(his, "cat note").stdout == "his\n"
+
+
+def test_a_home_that_grows_has_the_same_files(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """On the same disk, which is larger then, and which cannot be made smaller."""
+    alice, bob = person(), person()
+    workspace = ready(alice)
+    folder = alice.ssh(workspace, "echo hers >note; pwd").stdout
+    larger = {"home_disk_gb": 100}
+    path = f"/workspaces/{workspace['id']}/start"
+    assert bob.client.request("POST", path, json=larger).status_code == 404
+
+    alice.client.start(workspace["id"], **larger)
+    grown = entered(alice, workspace["id"])
+    assert (grown["zone"], grown["home_disk_gb"]) == (workspace["zone"], 100)
+    [home] = in_compute(cloud, "disks", f"home-{workspace['id']}")
+    assert home["sizeGb"] == "100"
+    assert alice.ssh(grown, "cat note; pwd").stdout == f"hers\n{folder}"
+    assert bob.ssh(grown, "true").returncode == 255
+    refused = alice.client.request("POST", path, json={"home_disk_gb": 60})
+    assert (refused.status_code, "can only grow" in refused.text) == (400, True)
 
 
 def archive(person: Person, workspace: Workspace) -> Workspace:

@@ -324,8 +324,15 @@ def _way_out(workspace: Workspace) -> str:
         return (
             f"its home is kept. To go on: workspace start or workspace archive {workspace.argument}"
         )
-    if workspace.failure is not None and workspace.failure.code == "LAST_COPY_NOT_MADE":
+    code = workspace.failure.code if workspace.failure else ""
+    if code == "LAST_COPY_NOT_MADE":
         return f"delete it again, or for good: workspace rm --purge {workspace.id}"
+    if code == "NO_CAPACITY" and workspace.status == "SUSPENDED":
+        again = f"workspace start {workspace.argument}"
+        moves = (
+            "" if workspace.is_archived else ", or let it move without its memory, by --may-move"
+        )
+        return f"try again later{moves}: {again}"
     return f"workspace show {workspace.name}"
 
 

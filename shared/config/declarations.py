@@ -370,7 +370,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_HOME_DISK_MAX_GB",
             whole_number(at_least=10),
             "policy.home_disk_max_gb",
-            "The largest size to which a person may grow a home disk.",
+            "The largest size to which a person may grow a home disk. It is at least"
+            " `HUB_HOME_DISK_GB`.",
             default=_USUAL.home_disk_max_gb,
         ),
         Setting(

@@ -209,7 +209,7 @@ def start(
         raise OperationUnderWayError(under_way)
     renamed = replace(workspace, name=name)
     if grows and workspace.home_disk is None:
-        renamed = _with_larger_source(renamed, machine.home_disk_gb or 0)
+        renamed = replace(renamed, home_gb=machine.home_disk_gb)  # its disk is made so
         grows = False
     if moves:
         return _start_elsewhere(renamed, new, machine, policy)
@@ -310,7 +310,11 @@ def _growing(
     """
     growing = _operation(OperationKind.START, Phase.RESIZE_DISK, new, policy)
     operation = replace(
-        growing, home_gb=machine.home_disk_gb, remade=True, may_move=machine.may_move
+        growing,
+        home_gb=machine.home_disk_gb,
+        empty_home=machine.empty_home,
+        remade=True,
+        may_move=machine.may_move,
     )
     return _with_wanted(operation, workspace, machine)
 
@@ -369,8 +373,9 @@ def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
         InvalidRequestError: it would be smaller, or larger than it may be.
     """
     wanted, known = machine.home_disk_gb, workspace.home_gb
-    if workspace.home_disk is None and workspace.home_source is not None:
-        known = max(known or 0, workspace.home_source.disk_gb)
+    if workspace.home_disk is None:
+        source_gb = workspace.home_source.disk_gb if workspace.home_source else 0
+        known = max(known or 0, source_gb, policy.home_disk_gb)
     if wanted is None or wanted == known:
         return False
     if wanted > policy.home_disk_max_gb:
@@ -380,13 +385,6 @@ def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
         message = f"is too small; the home has {known} GB, and can only grow"
         raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
     return True
-
-
-def _with_larger_source(workspace: Workspace, gb: int) -> Workspace:
-    """Return a workspace whose home, which is not a disk yet, will have this size."""
-    source = workspace.home_source
-    larger = replace(source, disk_gb=max(source.disk_gb, gb)) if source else None
-    return replace(workspace, home_source=larger, home_gb=gb)
 
 
 def _start_anew(

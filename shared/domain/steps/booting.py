@@ -72,9 +72,14 @@ def insert(step: Step) -> Decision:
         repo=ws.metadata.repo,
         branch=ws.metadata.branch,
         home_snapshot=source.resource_name if source else None,
-        home_gb=source.disk_gb if source else ws.home_gb,
+        home_gb=max(source.disk_gb if source else 0, _least_gb(step)) or None,
     )
     return Call(command, Phase.INSERTING, notes)
+
+
+def _least_gb(step: Step) -> int:
+    """Return how large a new home is at least: as large as it was, and as its START wants it."""
+    return max(step.workspace.home_gb or 0, step.operation.home_gb or 0)
 
 
 def _fail_beside_foreign_home(step: Step) -> Updated:
@@ -197,13 +202,14 @@ def boot_restored(step: Step) -> Updated:
     if operation.restores is not None and not step.has_switched:
         new_disk = f"home-{workspace.id}-{workspace.generation + 1}"
         source = replace(operation.restores, new_disk=new_disk)
+        was_gb = max(workspace.home_gb or 0, step.inputs.home_gb or 0) or None
         operation = replace(
             operation,
             former_home=workspace.home_disk,
             former_detached_at=step.inputs.home_detached_at,
             deadline_at=step.now + step.policy.deadlines.create,
         )
-        workspace = replace(workspace, home_disk=None, home_source=source)
+        workspace = replace(workspace, home_disk=None, home_source=source, home_gb=was_gb)
     restoring = replace(step, workspace=workspace, operation=operation)
     return _boot(restoring, Phase.INSERT, "The home was restored.")
 
@@ -244,11 +250,7 @@ def boot_elsewhere(step: Step) -> Updated:
         deadline_at=step.now + step.policy.deadlines.create,
         remade=True,
     )
-    source = replace(
-        copy,
-        new_disk=_new_home(workspace),
-        disk_gb=max(copy.disk_gb, operation.home_gb or 0),
-    )
+    source = replace(copy, new_disk=_new_home(workspace))
     there = replace(
         with_wanted(workspace, operation), zone=free[0], home_disk=None, home_source=source
     )

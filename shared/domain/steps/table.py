@@ -327,9 +327,9 @@ def _after_call(
     match command:
         case InsertInstance():
             inserted = replace(known, instance_id=started.target_id, machine_made_at=step.now)
-            if not command.attach_home:
-                largest = max(step.policy.home_disk_gb, command.home_gb or 0)
-                inserted = replace(inserted, home_gb=largest)
+            made_gb = max(step.policy.home_disk_gb, command.home_gb or 0)
+            has_gb = step.inputs.home_gb or known.home_gb
+            inserted = replace(inserted, home_gb=has_gb if command.attach_home else made_gb)
             return replace(inserted, heartbeat_seconds=interval), ()
         case RefreshMetadata():
             return replace(known, heartbeat_seconds=interval), ()

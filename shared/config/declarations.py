@@ -690,7 +690,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             SECONDS,
             "policy.deadlines.restore",
             "How long a RESTORE may take: with the upload of the snapshot that keeps what is in the"
-            " home, which may take many minutes, and with the boot of the new machine.",
+            " home, which may take many minutes, and with the boot of the new machine. So long, too,"
+            " a move to another zone may wait for its snapshot.",
             default=_USUAL.deadlines.restore,
         ),
         Setting(

@@ -87,6 +87,10 @@ class ApiClient:
         """Start a workspace."""
         return self._request_or_raise("POST", f"/workspaces/{workspace_id}/start", json=fields)
 
+    def archive(self, workspace_id: str) -> Workspace:
+        """Archive a workspace."""
+        return self._request_or_raise("POST", f"/workspaces/{workspace_id}/archive")
+
     def delete(self, workspace_id: str, *, purge: bool = False) -> Workspace:
         """Delete a workspace, perhaps so that it cannot be taken back."""
         query = "?purge=true" if purge else ""

@@ -370,7 +370,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_HOME_DISK_MAX_GB",
             whole_number(at_least=10),
             "policy.home_disk_max_gb",
-            "The largest size to which a person may grow a home disk.",
+            "The largest size to which a person may grow a home disk. It is at least"
+            " `HUB_HOME_DISK_GB`.",
             default=_USUAL.home_disk_max_gb,
         ),
         Setting(
@@ -690,8 +691,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             SECONDS,
             "policy.deadlines.restore",
             "How long a RESTORE may take: with the upload of the snapshot that keeps what is in the"
-            " home, which may take many minutes, and with the boot of the new machine. So long, too,"
-            " a move to another zone may wait for its snapshot.",
+            " home, which may take many minutes, and with the boot of the new machine. A move"
+            " to another zone may wait as long for its snapshot.",
             default=_USUAL.deadlines.restore,
         ),
         Setting(

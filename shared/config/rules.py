@@ -84,6 +84,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from _clients_that_are_refused(settings)
     yield from _for_direct_connections_only(settings)
     yield from _archived_after_its_deletion(settings)
+    yield from _homes_beyond_their_limit(settings)
 
 
 def _nobody_is_served(settings: Settings) -> Iterator[str]:
@@ -263,4 +264,14 @@ def _archived_after_its_deletion(settings: Settings) -> Iterator[str]:
             f"HUB_ARCHIVE_SECONDS, or the {days} days before which an archive is announced, must be"
             " below HUB_RETENTION_SECONDS: workspaces would be deleted before they are archived."
             " HUB_ARCHIVE_SECONDS=0 archives none"
+        )
+
+
+def _homes_beyond_their_limit(settings: Settings) -> Iterator[str]:
+    """A new home would be larger than a person may make one."""
+    policy = settings.policy
+    if policy.home_disk_gb > policy.home_disk_max_gb:
+        yield (
+            f"HUB_HOME_DISK_GB is {policy.home_disk_gb}, and must be at most HUB_HOME_DISK_MAX_GB,"
+            f" which is {policy.home_disk_max_gb}"
         )

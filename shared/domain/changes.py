@@ -236,7 +236,7 @@ def with_former_home(workspace: Workspace, kept_until: datetime) -> Workspace:
         instance_id=None,
         machine_made_at=None,
         old_homes=(*workspace.old_homes, made),
-        home_gb=operation.last_copy.disk_gb if operation.last_copy else None,
+        home_gb=(operation.last_copy.disk_gb or None) if operation.last_copy else None,
     )
     if machine is None:
         return back

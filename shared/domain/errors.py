@@ -88,7 +88,8 @@ class NotDeletedError(HubError):
 class OperationUnderWayError(HubError):
     """Another operation is under way. The person waits for its end, or deletes the workspace.
 
-    To get past a SNAPSHOT or a RESTORE nobody deletes a workspace.
+    To get past a SNAPSHOT or a RESTORE nobody deletes a workspace. To get past an ARCHIVE they
+    start it, until its home disk is being deleted.
     """
 
     def __init__(self, operation: Operation) -> None:
@@ -98,11 +99,19 @@ class OperationUnderWayError(HubError):
             ways_out = f"{wait}: it lasts some seconds."
         elif operation.kind is OperationKind.RESTORE:
             ways_out = f"{wait}: it may last some minutes."
+        elif operation.kind is OperationKind.ARCHIVE:
+            ways_out = (
+                "Start the workspace, which calls it off if its home disk is not being deleted by "
+                "then, or wait until its operation is null: an upload may take hours."
+                if operation.yields_to_start
+                else f"{wait}: this part of it lasts some minutes."
+            )
         elif operation.kind is OperationKind.DELETE:
             ways_out = "Wait until it has ended."
             if not operation.purge:
                 ways_out += " GET /deleted-workspaces lists what can be taken back then."
-        super().__init__(f"A {operation.kind} is under way on this workspace. {ways_out}")
+        a = "An" if operation.kind is OperationKind.ARCHIVE else "A"
+        super().__init__(f"{a} {operation.kind} is under way on this workspace. {ways_out}")
         self.operation = operation
 
 

@@ -147,8 +147,8 @@ def result_of(transition: Transition) -> str:
     """Return the result of the operation that a transition ends, or of the adoption of a state.
 
     The result is what the change itself says, DELETED, the code of the operation's own failure,
-    SUPERSEDED by a DELETE, or the status that the workspace has now. An error that the workspace
-    had before and keeps is not a result of this transition.
+    SUPERSEDED by a DELETE or a START, or the status that the workspace has now. An error that the
+    workspace had before and keeps is not a result of this transition.
     """
     before, after = transition.before, transition.after
     operation, change = before.operation, transition.change

@@ -26,7 +26,7 @@ from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, source_of, unwanted
-from shared.domain.steps import SNAPSHOT_PHASES, Step, fail, problem_of, way_out
+from shared.domain.steps import ARCHIVED, SNAPSHOT_PHASES, Step, fail, problem_of, way_out
 from shared.domain.workspace import (
     MAKING,
     Activity,
@@ -191,16 +191,21 @@ def start(
     is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
     change, or if the same START is under way. A START that makes a new machine anyway is the same
     as a rebuild; once it has ended, another rebuild is another START. If the same START is under
-    way and has not heard that it may move, that is noted. ``known`` are the workspace's snapshots;
-    they count only if it is to move to another zone.
+    way and has not heard that it may move, that is noted. An ARCHIVE that has not begun to delete
+    the home disk is called off (``_start_instead``). ``known`` are the workspace's snapshots; they
+    count only if it is to move to another zone.
 
     Raises:
         InvalidRequestError: it cannot move to this zone, or its home cannot get this size.
         OperationUnderWayError: another operation is under way, or a START with another machine,
             zone or name. A READY workspace of which a snapshot is taken is ready all the same.
-        TooManyRequestsError: it is to move, and a snapshot was asked for too short a time ago.
+        TooManyRequestsError: it runs and is to move, and another snapshot was asked for too short a
+            time ago.
         QuotaExceededError: it is to move, and there will be no room for the snapshot of its home.
     """
+    archiving = workspace.operation
+    if archiving is not None and archiving.yields_to_start and workspace.home_disk is not None:
+        return _start_instead(workspace, new, machine, policy, known)
     name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
@@ -216,7 +221,7 @@ def start(
         raise OperationUnderWayError(under_way)
     renamed = replace(workspace, name=name)
     if grows and workspace.home_disk is None:
-        renamed = _with_larger_source(renamed, machine.home_disk_gb or 0)
+        renamed = replace(renamed, home_gb=machine.home_disk_gb)  # its disk is made so
         grows = False
     if moves:
         return _start_elsewhere(renamed, new, machine, policy, known)
@@ -233,6 +238,58 @@ def start(
     survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
     operation = replace(survey, empty_home=machine.empty_home, may_move=machine.may_move)
     return _begin(renamed, operation, policy)
+
+
+def _start_instead(
+    workspace: Workspace,
+    new: NewOperation,
+    machine: NewMachine,
+    policy: Policy,
+    known: KnownSnapshots,
+) -> Updated | None:
+    """Call an ARCHIVE off and begin a START. The home disk is there, and nothing deletes it.
+
+    Before it calls Compute to delete a disk, an ARCHIVE commits that phase. So none of its workers
+    can be deleting the disk now, and none will: each finds its operation over. A snapshot that it
+    may be taking gets a record by which it is deleted. One that is taken stays, like any automatic
+    one. If the machine may be going, the START goes on from there, and makes another one: Compute
+    would take a machine away that was resumed meanwhile.
+
+    Raises:
+        OperationUnderWayError: the machine is going, and the START is to move the workspace.
+    """
+    archiving = workspace.operation
+    assert archiving is not None  # noqa: S101 -- that is what is called off
+    deletes = archiving.phase is Phase.DELETE_INSTANCE and archiving.attempt > 0
+    is_going = deletes or archiving.phase is Phase.AWAIT_ABSENT
+    if is_going and machine.zone not in {None, workspace.zone}:
+        raise OperationUnderWayError(archiving)
+    free = _without_archive(workspace, archiving)
+    begun = start(free, new, machine, policy, known)
+    if begun is None or begun.workspace.operation is None:  # it has a machine that can be used
+        return begun
+    operation = begun.workspace.operation
+    if is_going and operation.phase is Phase.SURVEY:
+        operation = replace(operation, phase=archiving.phase, gce_operation=archiving.gce_operation)
+        begun = replace(begun, workspace=replace(begun.workspace, operation=operation))
+    why = "The workspace was started, so it was not archived."
+    left = archiving.phase in {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
+    return replace(
+        begun,
+        notes=(Note("ArchiveCalledOff", why), *begun.notes),
+        snapshots=(unwanted(workspace, None, new.now, policy),) if left else (),
+    )
+
+
+def _without_archive(workspace: Workspace, archiving: Operation) -> Workspace:
+    """Return a workspace whose ARCHIVE is called off, as it is found by a START."""
+    free = replace(workspace, operation=None)
+    if archiving.phase in SNAPSHOT_PHASES:
+        free = replace(free, instance_id=None, machine_made_at=None)
+    if free.memory_lost_because == ARCHIVED:
+        why = "It was to be archived, so its machine was deleted or shut down."
+        free = replace(free, memory_lost_because=why)
+    return free
 
 
 def _is_same_start(workspace: Workspace, under_way: Operation, machine: NewMachine) -> bool:
@@ -266,7 +323,11 @@ def _growing(
     """
     growing = _operation(OperationKind.START, Phase.RESIZE_DISK, new, policy)
     operation = replace(
-        growing, home_gb=machine.home_disk_gb, remade=True, may_move=machine.may_move
+        growing,
+        home_gb=machine.home_disk_gb,
+        empty_home=machine.empty_home,
+        remade=True,
+        may_move=machine.may_move,
     )
     return _with_wanted(operation, workspace, machine)
 
@@ -333,14 +394,17 @@ def _start_elsewhere(
 def _check_can_be_kept(
     workspace: Workspace, new: NewOperation, known: KnownSnapshots, policy: Policy
 ) -> None:
-    """Refuse a move of whose home no snapshot can be taken now. Its machine would be shut down.
+    """Refuse a move of whose home no snapshot can be taken now.
+
+    If only the pause between two is not over, a machine that is off loses nothing by waiting for it
+    in the operation. One that runs would be shut down, and its workspace could not be used.
 
     Raises:
         TooManyRequestsError: another snapshot was asked for too short a time ago.
         QuotaExceededError: there will be no room for it (``snapshot_room``).
     """
     next_at = next_snapshot_at(workspace, policy)
-    if next_at is not None and new.now < next_at:
+    if workspace.machine_running and next_at is not None and new.now < next_at:
         raise TooManyRequestsError(
             "A move takes a snapshot of the home, and another one was asked for a short time ago. "
             f"The workspace can move from {next_at:%Y-%m-%dT%H:%M:%SZ} on.",
@@ -364,8 +428,9 @@ def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
         InvalidRequestError: it would be smaller, or larger than it may be.
     """
     wanted, known = machine.home_disk_gb, workspace.home_gb
-    if workspace.home_disk is None and workspace.home_source is not None:
-        known = max(known or 0, workspace.home_source.disk_gb)
+    if workspace.home_disk is None:
+        source_gb = workspace.home_source.disk_gb if workspace.home_source else 0
+        known = max(known or 0, source_gb, policy.home_disk_gb)
     if wanted is None or wanted == known:
         return False
     if wanted > policy.home_disk_max_gb:
@@ -375,13 +440,6 @@ def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
         message = f"is too small; the home has {known} GB, and can only grow"
         raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
     return True
-
-
-def _with_larger_source(workspace: Workspace, gb: int) -> Workspace:
-    """Return a workspace whose home, which is not a disk yet, will have this size."""
-    source = workspace.home_source
-    larger = replace(source, disk_gb=max(source.disk_gb, gb)) if source else None
-    return replace(workspace, home_source=larger, home_gb=gb)
 
 
 def _start_anew(

@@ -68,6 +68,8 @@ class Phase(StrEnum):
 
 
 _SNAPSHOT_PHASES = frozenset({Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED})
+_SHUTTING_DOWN = frozenset({Phase.STOP, Phase.AWAIT_STOPPED})
+_DELETING_DISK = frozenset({Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT})
 _GROWING_PHASES = frozenset({Phase.RESIZE_DISK, Phase.AWAIT_RESIZED})
 
 
@@ -324,6 +326,17 @@ class Operation:
     home_gb: int | None = None
     image_tag: str | None = None
     machine_type: str | None = None
+
+    @property
+    def yields_to_start(self) -> bool:
+        """Whether a START calls it off: an ARCHIVE that does not delete the home disk yet.
+
+        Nor does one whose person has asked for it while it shuts the machine down.
+        """
+        shuts_down = self.phase in _SHUTTING_DOWN and not self.automatic
+        has_begun = self.last_copy is not None and self.phase not in _SNAPSHOT_PHASES
+        deletes_disk = has_begun or self.phase in _DELETING_DISK
+        return self.kind is OperationKind.ARCHIVE and not (shuts_down or deletes_disk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ const DOING = {
   snapshot: ["capturing the home", "home captured"],
   await_snapshot: ["capturing the home", "home captured"],
   await_stored: ["storing the snapshot", "snapshot stored"],
-  resize_disk: ["asking", "asked for"],
+  resize_disk: ["enlarging the disk", "disk enlarged"],
   await_resized: ["enlarging the disk", "disk enlarged"],
 };
 const STATUS = { PROVISIONING: "starting", READY: "ready", SUSPENDED: "asleep", ERROR: "error" };

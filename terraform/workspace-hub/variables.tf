@@ -314,6 +314,10 @@ variable "settings" {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
     error_message = "settings may only have the names in this module's settings.json: others are no settings, or are set by the module itself."
   }
+  validation {
+    condition     = try(tonumber(lookup(var.settings, "HUB_HOME_DISK_GB", "") == "" ? "50" : var.settings["HUB_HOME_DISK_GB"]) <= tonumber(lookup(var.settings, "HUB_HOME_DISK_MAX_GB", "") == "" ? "500" : var.settings["HUB_HOME_DISK_MAX_GB"]), true)
+    error_message = "HUB_HOME_DISK_GB (50 by default) must be at most HUB_HOME_DISK_MAX_GB (500 by default) in settings."
+  }
 }
 
 variable "sign_in" {

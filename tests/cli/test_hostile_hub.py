@@ -106,6 +106,7 @@ def whole() -> dict[str, Any]:
         memory_lost_because="reason",
         archived_at="2026-12-10T18:47:12Z",
         archives_at="2026-12-09T18:47:12Z",
+        home_disk_gb=50,
         deletes_at="2026-12-23T18:47:12Z",
         renewal={"at": "2026-12-23T18:47:12Z", "what": "w", "why": "y", "unless": "u"},
         instance={"status": "RUNNING"},

@@ -846,8 +846,8 @@ class FakeMachines(Machines):
         if home is None:
             content = snapshot.content if snapshot else None
             home = _Disk(home_place, dict(labels), self._now, content or self._new_content())
+            home.size_gb = max(HOME_GB, command.home_gb or 0)
             if snapshot is not None:
-                home.size_gb = max(HOME_GB, command.home_gb or 0)
                 home.source, home.made_by = snapshot.name, operation
         home.user = instance
         self._disks[home_place] = home

@@ -153,7 +153,7 @@ def test_a_workspace_without_a_home_cannot_be_archived(hub: Functions, dry: str)
 
 
 @pytest.mark.parametrize("dry", ["", DRY])
-@pytest.mark.parametrize("kind", set(OperationKind) - {OperationKind.ARCHIVE})
+@pytest.mark.parametrize("kind", sorted(set(OperationKind) - {OperationKind.ARCHIVE}))
 def test_another_operation_is_waited_for(hub: Functions, kind: OperationKind, dry: str) -> None:
     """As for every verb but a DELETE."""
     workspace = a_workspace(Status.READY, an_operation(kind))

@@ -74,6 +74,15 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "start with another machine": lambda hub, workspace_id: hub.start(
         workspace_id, {"machine_type": "e2-standard-8"}, headers=HEADERS
     ),
+    "start that may move": lambda hub, workspace_id: hub.start(
+        workspace_id, {"may_move": True}, headers=HEADERS
+    ),
+    "start in another zone": lambda hub, workspace_id: hub.start(
+        workspace_id, {"zone": "us-west1-b"}, headers=HEADERS
+    ),
+    "start with a larger home": lambda hub, workspace_id: hub.start(
+        workspace_id, {"home_disk_gb": 100}, headers=HEADERS
+    ),
     "dry run of an archive": lambda hub, workspace_id: hub.archive(
         workspace_id, headers=HEADERS, query_string="dry_run=true"
     ),

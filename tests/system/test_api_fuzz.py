@@ -62,11 +62,13 @@ CONFIG = {
 
 
 def read_api() -> Any:
-    """Load the document with this installation's machine types and zones, which it leaves open."""
+    """Load the document with what it leaves to an installation: machine types, zones and sizes."""
     document = deepcopy(description())
     schemas = document["components"]["schemas"]
     schemas["MachineType"]["enum"] = [*Policy().machine_types, None]
     schemas["Zone"]["enum"] = [*Policy().zones, None]
+    for spelling in ("home_disk_gb", "homeDiskGb"):
+        schemas["NewMachine"]["properties"][spelling]["enum"] = [50, 100, 150, None]
     return schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_dict(CONFIG))
 
 
@@ -134,13 +136,15 @@ def workspace(caller: Caller) -> dict[str, Any]:
 def unfit_checks(case: Any) -> list[Any]:
     """Return the checks that do not apply to this request.
 
-    A made-up page token, both ``owner_id`` and ``all``, a time that is over or too far ahead, or a
-    ``dry_run`` that differs in query and body, is refused though it is well-formed.
+    A made-up page token, both ``owner_id`` and ``all``, a time that is over or too far ahead, a
+    ``dry_run`` that differs in query and body, a home that is larger already, or a zone that still
+    has the machine of before, is refused though it is well-formed.
     """
-    query = set(case.query or {})
+    query, body = set(case.query or {}), set(case.body if isinstance(case.body, dict) else {})
     refused = "page_token" in query or {"owner_id", "all"} <= query
-    says_twice = isinstance(case.body, dict) and {"dry_run", "dryRun"} & case.body.keys()
-    if refused or says_twice or case.path.endswith(("/keep-awake", "/delete")):
+    may_not_fit = {"dry_run", "dryRun", "home_disk_gb", "homeDiskGb"} & body
+    may_not_fit |= {"zone"} & body if case.path.endswith("/start") else set()
+    if refused or may_not_fit or case.path.endswith(("/keep-awake", "/delete")):
         return [positive_data_acceptance]
     return []
 

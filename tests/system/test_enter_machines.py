@@ -232,6 +232,139 @@ def test_a_deleted_workspace_comes_back_with_its_files(
     assert bob.ssh(his, "cat note").stdout == "his\n"
 
 
+def test_an_archived_workspace_comes_back_with_its_files(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """By a start, and also if it was deleted and taken back meanwhile. Nothing runs until then.
+
+    Another person can neither archive nor start it, and keeps what is theirs.
+    """
+    alice, bob = person(), person()
+    workspace, his = ready(alice), ready(bob)
+    bob.ssh(his, "echo his >note")
+    seen = alice.ssh(workspace, "echo hers >note; mkdir -p deep/er; echo x >deep/er/file; pwd")
+    folder, path = Path(seen.stdout.strip()), f"/workspaces/{workspace['id']}"
+    assert bob.client.request("POST", f"{path}/archive").status_code == 404
+
+    archived = archive(alice, workspace)
+    assert archived["archived_at"] is not None
+    assert (archived["memory_kept"], archived["instance"]) == (False, None)
+    assert in_compute(cloud, "instances", workspace["id"]) == []
+    assert in_compute(cloud, "disks", workspace["id"]) == []
+    assert eventually(lambda: not folder.exists())
+    assert alice.ssh(workspace, "true").returncode == 255
+    assert bob.client.request("POST", f"{path}/start").status_code == 404
+
+    alice.client.start(workspace["id"])
+    back = entered(alice, workspace["id"])
+    assert back["archived_at"] is None
+    assert alice.ssh(back, "cat note deep/er/file; ls").stdout == "hers\nx\ndeep\nnote\n"
+    assert bob.ssh(back, "true").returncode == 255
+    alice.ssh(back, "echo more >>note")
+
+    archive(alice, back)
+    alice.client.delete(workspace["id"])
+    alice.client.wait_until_gone(workspace["id"])
+    assert alice.client.undelete(workspace["id"])["archived_at"] is not None
+    alice.client.start(workspace["id"])
+    again = entered(alice, workspace["id"])
+    assert alice.ssh(again, "cat note deep/er/file").stdout == "hers\nmore\nx\n"
+    assert bob.ssh(again, "true").returncode == 255
+    assert alice.ssh(his, "true").returncode == 255
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+
+
+def test_a_workspace_moves_with_its_files_to_a_zone_that_has_capacity(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """Only if its owner says so. If no zone has capacity, memory and files are where they were.
+
+    Machine and disk of before go with the hourly sweep. Another person cannot move it, and keeps
+    what is theirs.
+    """
+    alice, bob = person(), person()
+    workspace, his = ready(alice), ready(bob)
+    workspace_id, machine, zone = workspace["id"], workspace["instance_name"], workspace["zone"]
+    bob.ssh(his, "echo his >note")
+    count = "i=0; while :; do i=$((i + 1)); echo $i >>count; sleep 0.05; done"
+    seen = alice.ssh(workspace, f"echo hers >note; pwd; nohup sh -c '{count}' >/dev/null 2>&1 &")
+    folder = Path(seen.stdout.strip())
+    assert eventually((folder / "count").exists)
+    alice.client.stop(workspace_id)
+    alice.client.wait_until_settled(workspace_id, "SUSPENDED")
+    for change in ({"may_move": True}, {"zone": "us-west1-c"}):
+        refused = bob.client.request("POST", f"/workspaces/{workspace_id}/start", json=change)
+        assert refused.status_code == 404
+
+    cloud.fault("stock_out", instance=machine)
+    for agreed in (False, True):
+        alice.client.start(workspace_id, may_move=agreed)
+        stays = alice.client.wait_until_settled(workspace_id, "SUSPENDED")
+        assert (stays["zone"], stays["memory_kept"]) == (zone, True)
+        assert stays["error"]["code"] == "NO_CAPACITY"
+        assert agreed or "may_move" in stays["error"]["message"]
+    lines = (folder / "count").read_text().splitlines()
+    cloud.fault("stock_out", off=True)
+    alice.client.start(workspace_id)
+    entered(alice, workspace_id)
+    assert eventually(lambda: len((folder / "count").read_text().splitlines()) > len(lines))
+
+    cloud.fault("stock_out", instance=machine, zone=zone)
+    alice.client.stop(workspace_id)
+    alice.client.wait_until_settled(workspace_id, "SUSPENDED")
+    alice.client.start(workspace_id, may_move=True)
+    moved = entered(alice, workspace_id)
+    assert moved["zone"] != zone
+    counted = alice.ssh(moved, "cat note; cat count; pwd").stdout.splitlines()
+    assert counted[0] == "hers"
+    assert counted[1:-1] == [str(number + 1) for number in range(len(counted) - 2)]
+    assert folder.exists()
+    assert folder != Path(counted[-1])
+    assert bob.ssh(moved, "true").returncode == 255
+    assert alice.ssh(his, "true").returncode == 255
+
+    def nothing_is_left_there() -> bool:
+        call_scheduled(cloud, "reconcile_fleet")
+        found = [
+            *in_compute(cloud, "instances", machine),
+            *in_compute(cloud, "disks", workspace_id),
+        ]
+        return not folder.exists() and not [one for one in found if zone in one["selfLink"]]
+
+    assert eventually(nothing_is_left_there)
+    cloud.fault("stock_out", off=True)
+    assert alice.ssh(moved, "cat note").stdout == "hers\n"
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+
+
+def test_a_home_that_grows_has_the_same_files(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """On the same disk, which is larger then, and which cannot be made smaller."""
+    alice, bob = person(), person()
+    workspace = ready(alice)
+    folder = alice.ssh(workspace, "echo hers >note; pwd").stdout
+    larger = {"home_disk_gb": 100}
+    path = f"/workspaces/{workspace['id']}/start"
+    assert bob.client.request("POST", path, json=larger).status_code == 404
+
+    alice.client.start(workspace["id"], **larger)
+    grown = entered(alice, workspace["id"])
+    assert (grown["zone"], grown["home_disk_gb"]) == (workspace["zone"], 100)
+    [home] = in_compute(cloud, "disks", f"home-{workspace['id']}")
+    assert home["sizeGb"] == "100"
+    assert alice.ssh(grown, "cat note; pwd").stdout == f"hers\n{folder}"
+    assert bob.ssh(grown, "true").returncode == 255
+    refused = alice.client.request("POST", path, json={"home_disk_gb": 60})
+    assert (refused.status_code, "can only grow" in refused.text) == (400, True)
+
+
+def archive(person: Person, workspace: Workspace) -> Workspace:
+    """Archive a workspace, and wait until it is."""
+    person.client.archive(workspace["id"])
+    return person.client.wait_until_settled(workspace["id"], "SUSPENDED")
+
+
 def snapshot_of(person: Person, workspace: Workspace) -> str:
     """Take a snapshot of a workspace, wait until it is READY, and return its id."""
     operation = person.client.take_snapshot(workspace["id"])["operation"]

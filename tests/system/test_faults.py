@@ -59,7 +59,7 @@ def test_a_create_without_capacity_in_any_zone_fails_and_a_later_start_succeeds(
 def test_a_start_without_capacity_goes_back_to_suspended_and_says_why(
     fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
-    """The disk and the memory are in that zone, so the workspace cannot move."""
+    """The disk and the memory are in that zone, and nobody said that it may move."""
     workspace_id = _suspended(bob)
     fault_cloud.fault("stock_out")
     bob.start(workspace_id)

@@ -167,7 +167,8 @@ class Team:
     def ask(self, row: dict[str, str], column: str) -> requests.Response:
         """Send a row's request to the function's own URL, with a column's token."""
         function = CATALOGUE[row["function"]]
-        method, path, *source = row["request"].split(" ")
+        request, _, field = row["request"].partition(" with ")
+        method, path, *source = request.split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
         known = {
             "workspace_id": workspace["id"],
@@ -186,6 +187,9 @@ class Team:
             fork = {"name": f"from-{column.replace(' ', '-')}", "from": snapshot}
             body = fork if function.name == "create_workspace" else snapshot
             return caller.request(method, path, json=body)
+        if field:
+            name, _, value = field.partition("=")
+            return caller.request(method, path, json={name: json.loads(value)})
         return caller.request(method, path, **self._body(function, column))
 
     def _body(self, function: Function, column: str) -> dict[str, Any]:

@@ -217,6 +217,18 @@ def test_every_setting_is_set_by_the_module_or_may_be_set_in_it() -> None:
     }
 
 
+def test_homes_and_their_limit_have_the_same_defaults_in_the_module() -> None:
+    """The module compares them before an apply, as the code does at its start."""
+    [said] = [
+        each["condition"]
+        for each in named("variable")["settings"]["validation"]
+        if "HUB_HOME_DISK_MAX_GB" in each["condition"]
+    ]
+    defaults = {setting.name: setting.default for setting in SETTINGS}
+    for name in ("HUB_HOME_DISK_GB", "HUB_HOME_DISK_MAX_GB"):
+        assert f'"{name}", "") == "" ? "{defaults[name]}" : var.settings["{name}"]' in said
+
+
 # ---- records ----
 
 

@@ -164,6 +164,27 @@ def test_what_would_be_deleted_before_it_is_archived_is_a_contradiction(
         read_settings(REQUIRED_SETTINGS | SERVED | times)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "wrong"),
+    [
+        ({"HUB_HOME_DISK_GB": "100", "HUB_HOME_DISK_MAX_GB": "100"}, None),
+        ({"HUB_HOME_DISK_GB": "101", "HUB_HOME_DISK_MAX_GB": "100"}, (101, 100)),
+        ({"HUB_HOME_DISK_GB": "501"}, (501, 500)),
+        ({"HUB_HOME_DISK_MAX_GB": "49"}, (50, 49)),
+    ],
+)
+def test_a_new_home_is_not_larger_than_a_home_may_become(
+    sizes: dict[str, str], wrong: tuple[int, int] | None
+) -> None:
+    """One of the two may have its default."""
+    if wrong is None:
+        assert read_settings(REQUIRED_SETTINGS | SERVED | sizes).machine.home_disk_gb == 100
+        return
+    said = "HUB_HOME_DISK_GB is {}, and must be at most HUB_HOME_DISK_MAX_GB, which is {}"
+    with pytest.raises(ConfigurationError, match=said.format(*wrong)):
+        read_settings(REQUIRED_SETTINGS | SERVED | sizes)
+
+
 def test_every_setting_arrives_where_it_is_used() -> None:
     """A changed setting changes exactly its own value."""
     policy = read_settings(
@@ -179,6 +200,8 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_SNAPSHOTS_PER_WORKSPACE": "0",
             "HUB_SNAPSHOT_PAUSE_SECONDS": "0",
             "HUB_DELETED_PER_OWNER": "3",
+            "HUB_HOME_DISK_GB": "60",
+            "HUB_HOME_DISK_MAX_GB": "70",
             "HUB_ARCHIVE_SECONDS": "604800",
             "HUB_ARCHIVES_PER_RUN": "4",
             "HUB_UNDELETE_SECONDS": "20",
@@ -218,6 +241,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     ]
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15, 16, 17]
     assert (policy.snapshots_per_workspace, policy.snapshot_pause) == (0, timedelta(0))
+    assert (policy.home_disk_gb, policy.home_disk_max_gb) == (60, 70)
     assert (policy.archive_after, policy.archives_per_run) == (timedelta(days=7), 4)
     assert (policy.undelete_for, policy.deleted_per_owner) == (timedelta(seconds=20), 3)
     assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))

@@ -42,7 +42,7 @@ def test_the_permission_matrix_has_every_function_and_route() -> None:
     shown = {
         (
             row["function"],
-            re.sub(r"\?.*| from .*", "", row["request"])
+            re.sub(r"\?.*| from .*| with .*", "", row["request"])
             .replace("{gone_id}", "{workspace_id}")
             .replace("{purged_id}", "{workspace_id}")
             .replace("{other_snapshot_id}", "{snapshot_id}"),

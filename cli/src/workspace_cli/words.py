@@ -36,7 +36,7 @@ _DOING = {
     "snapshot": ("capturing the home", "home captured"),
     "await_snapshot": ("capturing the home", "home captured"),
     "await_stored": ("storing the snapshot", "snapshot stored"),
-    "resize_disk": ("asking", "asked for"),
+    "resize_disk": ("enlarging the disk", "disk enlarged"),
     "await_resized": ("enlarging the disk", "disk enlarged"),
 }
 _CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")

@@ -32,11 +32,13 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such as "db"
+_MOST_GB = 2**31  # a number that is larger is none of a disk
 _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 MOST_NAMED = 5  # in a message
 TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
 RESTORES = "RESTORE"  # another one
 ARCHIVES = "ARCHIVE"  # another one
+STARTS = "START"  # another one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class Workspace:
         archived_at: since when its home is only a snapshot; None if it is not.
         undelete_until: until when it can be taken back, while a DELETE is under way that keeps its
             home; else None.
+        home_gb: how large its home is; None if it is not known.
         last_device: which device somebody connected from last, or made it from.
     """
 
@@ -93,6 +96,7 @@ class Workspace:
     error: Failure | None
     machine_type: str
     zone: str
+    home_gb: int | None
     image_tag: str
     created_at: datetime | None
     last_connected_at: datetime | None
@@ -142,6 +146,12 @@ class Workspace:
         return self.error is not None and self.error.operation_kind == ARCHIVES
 
     @property
+    def is_not_changed(self) -> bool:
+        """Whether its last operation is a START that failed and left it ready, as it was."""
+        failed = self.error is not None and self.error.operation_kind == STARTS
+        return failed and self.status == "READY"
+
+    @property
     def is_settled(self) -> bool:
         """Whether no change of it is under way. A snapshot of its home changes nothing."""
         return self.operation is None or self.operation.kind == TAKES_SNAPSHOT
@@ -176,7 +186,7 @@ def workspace_of(value: Any) -> Workspace:
             hint=f"is the Hub newer? Then {UPGRADE}",
         )
     metadata = object_of(given.get("metadata"))
-    kept = given.get("memory_kept")
+    kept, size = given.get("memory_kept"), given.get("home_disk_gb")
     return Workspace(
         raw=given,
         id=workspace_id,
@@ -187,6 +197,7 @@ def workspace_of(value: Any) -> Workspace:
         error=failure_of(given.get("error")),
         machine_type=text_of(given, "machine_type") or "",
         zone=text_of(given, "zone") or "",
+        home_gb=size if type(size) is int and 0 < size < _MOST_GB else None,
         image_tag=text_of(given, "image_tag") or "",
         created_at=parse_time(given.get("created_at")),
         last_connected_at=parse_time(given.get("last_connected_at")),

@@ -21,6 +21,7 @@ from shared.domain.steps.failing import (
 from shared.domain.steps.moves import PlainMove
 from shared.domain.steps.snapshotting import ObservedSnapshot
 from shared.domain.steps.step import (
+    ARCHIVED,
     CALLING_PHASE,
     GROWING_PHASES,
     SNAPSHOT_PHASES,
@@ -46,6 +47,7 @@ from shared.domain.steps.table import (
 )
 
 __all__ = [
+    "ARCHIVED",
     "CALLING_PHASE",
     "CONSOLE_TAIL_BYTES",
     "DISK_TABLE",

@@ -72,9 +72,14 @@ def insert(step: Step) -> Decision:
         repo=ws.metadata.repo,
         branch=ws.metadata.branch,
         home_snapshot=source.resource_name if source else None,
-        home_gb=source.disk_gb if source else ws.home_gb,
+        home_gb=max(source.disk_gb if source else 0, _least_gb(step)) or None,
     )
     return Call(command, Phase.INSERTING, notes)
+
+
+def _least_gb(step: Step) -> int:
+    """Return how large a new home is at least: as large as it was, and as its START wants it."""
+    return max(step.workspace.home_gb or 0, step.operation.home_gb or 0)
 
 
 def _fail_beside_foreign_home(step: Step) -> Updated:
@@ -220,13 +225,14 @@ def boot_restored(step: Step) -> Updated:
     workspace, operation = step.workspace, step.operation
     if operation.restores is not None and not step.has_switched:
         source = replace(operation.restores, new_disk=_new_home(workspace))
+        was_gb = max(workspace.home_gb or 0, step.inputs.home_gb or 0) or None
         operation = replace(
             operation,
             former_home=workspace.home_disk,
             former_detached_at=step.inputs.home_detached_at,
             deadline_at=step.now + step.policy.deadlines.create,
         )
-        workspace = replace(workspace, home_disk=None, home_source=source)
+        workspace = replace(workspace, home_disk=None, home_source=source, home_gb=was_gb)
     restoring = replace(step, workspace=workspace, operation=operation)
     return _boot(restoring, Phase.INSERT, "The home was restored.")
 
@@ -265,11 +271,7 @@ def boot_elsewhere(step: Step) -> Updated:
         deadline_at=step.now + step.policy.deadlines.create,
         remade=True,
     )
-    source = replace(
-        copy,
-        new_disk=_new_home(workspace),
-        disk_gb=max(copy.disk_gb, operation.home_gb or 0),
-    )
+    source = replace(copy, new_disk=_new_home(workspace))
     there = replace(
         with_wanted(workspace, operation), zone=free[0], home_disk=None, home_source=source
     )
@@ -421,16 +423,23 @@ def follow_or_fail(step: Step) -> Updated:
         return follow_machine(step, step.operation.phase)
     if step.operation.kind is OperationKind.STOP and step.workspace.error is not None:
         return fail(step, step.workspace.error)
+    off = replace(step, workspace=turned_off(step.workspace))
     keeps = step.operation.kind is OperationKind.RESTORE or step.operation.moves
     if keeps and not step.has_switched:
-        return step.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
+        return off.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
     if step.operation.kind is OperationKind.ARCHIVE:
-        return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # what it would do is done
+        return off.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # what it would do is done
     message = (
         "The machine was deleted outside the Hub. "
         "Start the workspace to get a new machine on its home disk."
     )
     return fail(step, problem_of(step, MACHINE_GONE, message))
+
+
+def turned_off(workspace: Workspace) -> Workspace:
+    """Return a workspace whose machine is off in the middle of an operation: it is not READY."""
+    off = replace(workspace, machine_running=False, running_since=None)
+    return replace(off, status=Status.SUSPENDED) if off.status is Status.READY else off
 
 
 def use_or_stop(step: Step) -> Decision:

@@ -30,7 +30,8 @@ _OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 def delete_machine(step: Step) -> Decision:
     """Delete the machine, unless it is in use or its home is gone.
 
-    Before the first deletion of a clean-up, commit that it begins.
+    Before the first deletion of a clean-up, commit that it begins. So do a RESTORE and an ARCHIVE:
+    until then no worker of an ARCHIVE can be deleting the machine that a START is to have instead.
     """
     operation = step.operation
     first, starts = operation.attempt == 0, operation.kind is OperationKind.START
@@ -38,14 +39,16 @@ def delete_machine(step: Step) -> Decision:
         return begin_cleanup(step)
     if starts and can_be_used(step):  # somebody resumed it by hand meanwhile
         return step.finish(Status.READY, "WorkspaceReady")
-    if operation.automatic and first and observed_state(step.inputs.instance) not in _OFF:
+    archives = operation.kind is OperationKind.ARCHIVE
+    untouched = first or (archives and operation.attempt == 1)
+    if operation.automatic and untouched and observed_state(step.inputs.instance) not in _OFF:
         return call_off(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
     if restores and has_run_since_copy(step):
         return leave_started(step)
-    if restores and first:  # so that a worker that dies after its call is told from somebody else
+    if (restores or archives) and first:
         return step.enter(operation.phase, "DeletionBegun", attempt=1)
     return DELETE(step)
 

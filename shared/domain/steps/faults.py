@@ -55,6 +55,7 @@ _REFUSALS = {
         False,
     ),
 }
+_WHAT = {Phase.SNAPSHOT: "the snapshot", Phase.RESIZE_DISK: "the larger disk"}
 _ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused {what}.", False)
 
 
@@ -207,11 +208,15 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
 def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
-    snapshots = refusal.calling is Phase.SNAPSHOT
     code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
-    told = text.format(what="the snapshot" if snapshots else "the machine")
+    told = text.format(what=_WHAT.get(refusal.calling, "the machine"))
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way = way_out(step.operation)
+    if refusal.calling is Phase.RESIZE_DISK:
+        way = (
+            "The home is as large as it was, and nothing else has changed. Try again later, or "
+            "with a smaller size."
+        )
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way = f"Whoever runs this Hub must change that. {way}"
     message = f"{told} Compute Engine said{doing}: {refusal.said} {way}"
@@ -244,7 +249,7 @@ def _without_capacity(step: Step) -> str:
     """Say where there is no capacity, where the workspace is then, and what a person can do."""
     operation, workspace = step.operation, step.workspace
     tried, former = operation.zones_tried, operation.former_home
-    where = f"in any zone ({', '.join(tried)})"
+    where = f"in any configured zone ({', '.join(tried)})"
     if operation.to_zone is not None and not operation.may_move:
         where = f"in zone {workspace.zone}"
     said = f"No capacity for {workspace.machine_type} {where}."

@@ -43,6 +43,8 @@ UNCAPTURED_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
 # The operations that delete the home disk once there is a copy of it.
 TAKING_HOME = {OperationKind.DELETE, OperationKind.ARCHIVE}
 
+ARCHIVED = "The workspace is archived."  # why its memory is lost
+
 # For each phase that waits for a call of Compute, the phase that makes the call. A new attempt
 # goes back there.
 CALLING_PHASE = {

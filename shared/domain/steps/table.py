@@ -74,6 +74,7 @@ from shared.domain.steps.snapshotting import (
     take,
 )
 from shared.domain.steps.step import (
+    ARCHIVED,
     DISK_PHASES,
     GROWING_PHASES,
     SNAPSHOT_PHASES,
@@ -312,7 +313,7 @@ def _keeping_home(step: Step, command: Command) -> Step:
 
 _WHY_DELETED = {
     OperationKind.DELETE: "The workspace is being deleted.",
-    OperationKind.ARCHIVE: "The workspace is archived.",
+    OperationKind.ARCHIVE: ARCHIVED,
     OperationKind.RESTORE: "The home is restored, so a new machine was made.",
 }
 
@@ -326,9 +327,9 @@ def _after_call(
     match command:
         case InsertInstance():
             inserted = replace(known, instance_id=started.target_id, machine_made_at=step.now)
-            if not command.attach_home:
-                largest = max(step.policy.home_disk_gb, command.home_gb or 0)
-                inserted = replace(inserted, home_gb=largest)
+            made_gb = max(step.policy.home_disk_gb, command.home_gb or 0)
+            has_gb = step.inputs.home_gb or known.home_gb
+            inserted = replace(inserted, home_gb=has_gb if command.attach_home else made_gb)
             return replace(inserted, heartbeat_seconds=interval), ()
         case RefreshMetadata():
             return replace(known, heartbeat_seconds=interval), ()

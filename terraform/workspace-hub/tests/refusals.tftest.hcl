@@ -224,6 +224,36 @@ run "an_unknown_setting" {
   expect_failures = [var.settings]
 }
 
+run "homes_that_are_larger_than_their_limit" {
+  command = plan
+
+  variables {
+    settings = { HUB_HOME_DISK_GB = "200", HUB_HOME_DISK_MAX_GB = "100" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "homes_that_are_larger_than_the_usual_limit" {
+  command = plan
+
+  variables {
+    settings = { HUB_HOME_DISK_GB = "501" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_limit_below_the_usual_home" {
+  command = plan
+
+  variables {
+    settings = { HUB_HOME_DISK_MAX_GB = "40" }
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "a_setting_that_the_module_decides" {
   command = plan
 

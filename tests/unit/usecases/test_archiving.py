@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,13 +88,12 @@ class Archiving:
     def until(self, phase: Phase) -> None:
         """Ask for the ARCHIVE, and go on until it has come to a phase."""
         self.world.archive("alice", self.before.id)
-        self.world.run(lambda: self.is_over or self._phase is phase)
+        self.world.run(lambda: self.is_over or self.is_in(phase))
         assert not self.is_over
 
-    @property
-    def _phase(self) -> Phase | None:
-        operation = self.now.operation
-        return operation.phase if operation else None
+    def is_in(self, phase: Phase) -> bool:
+        """Whether it has come to a phase."""
+        return self.now.operation is not None and self.now.operation.phase is phase
 
     def start(self) -> Workspace:
         """Start it, and let that end."""
@@ -354,17 +354,29 @@ def test_a_workspace_without_a_home_cannot_be_archived(archiving: Archiving) -> 
         archiving.world.archive("alice", other.id)
 
 
-def test_while_it_is_archived_only_a_delete_goes_before(archiving: Archiving) -> None:
-    """Everything else is refused, or is so already."""
-    archiving.until(Phase.AWAIT_STORED)
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (Phase.AWAIT_STOPPED, "this part of it lasts some minutes"),
+        (Phase.AWAIT_STORED, "Start the workspace, which calls it off"),
+        (Phase.AWAIT_DISK_ABSENT, "this part of it lasts some minutes"),
+    ],
+)
+def test_while_it_is_archived_what_is_refused_says_the_way_out(
+    archiving: Archiving, phase: Phase, said: str
+) -> None:
+    """That is a START, as long as the disk is there and the machine is not being shut down."""
+    archiving.until(phase)
     world, its_id = archiving.world, archiving.before.id
-    for ask in (
-        lambda: world.start("alice", its_id),
+    asks: list[Callable[[], object]] = [
         lambda: world.stop("alice", its_id),
         lambda: world.snapshot("alice", its_id),
         lambda: world.keep_awake("alice", its_id, world.clock() + timedelta(hours=1)),
-    ):
-        with pytest.raises(OperationUnderWayError):
+    ]
+    if phase is not Phase.AWAIT_STORED:
+        asks.append(lambda: world.start("alice", its_id))
+    for ask in asks:
+        with pytest.raises(OperationUnderWayError, match=f"An ARCHIVE is .*{said}"):
             ask()
 
 
@@ -681,6 +693,151 @@ def test_the_archive_and_not_the_delete_is_said_to_be_called_off(
     assert [each.what for each in ended] == ["AutomaticArchiveAbandoned"]
 
 
+# ---- called off by a START ----
+
+
+def by_the_clean_up(archiving: Archiving) -> None:
+    """Suspend it, and let the clean-up begin an ARCHIVE of it."""
+    world = archiving.world
+    world.policy = replace(world.policy, archive_after=14 * DAY)
+    suspended(archiving)
+    archiving.clean_up_for(13)
+    world.pass_time(DAY)
+    world.clean_up()
+
+
+def of_a_ready_one(archiving: Archiving) -> None:
+    """Ask for an ARCHIVE of it."""
+    archiving.world.archive("alice", archiving.before.id)
+
+
+def of_a_suspended_one(archiving: Archiving) -> None:
+    """Suspend it, and ask for an ARCHIVE of it."""
+    suspended(archiving)
+    of_a_ready_one(archiving)
+
+
+SHUTS_DOWN = {Phase.STOP, Phase.AWAIT_STOPPED}
+DELETES_DISK = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
+
+
+@pytest.mark.parametrize("begin", [by_the_clean_up, of_a_ready_one, of_a_suspended_one])
+def test_a_start_before_any_commit_of_an_archive_calls_it_off_until_the_disk_goes(
+    begin: Callable[[Archiving], None],
+) -> None:
+    """Whatever its worker has called by then. The home is the same, and nothing is left over."""
+    seen: set[Phase] = set()
+    for nth in range(1, 100):
+        archiving = Archiving()
+        begin(archiving)
+        phase, refused = _before_commit(archiving, nth, archiving.world.start)
+        if phase is None:
+            break
+        seen.add(phase)
+        may_refuse = DELETES_DISK if begin is by_the_clean_up else DELETES_DISK | SHUTS_DOWN
+        assert refused == (phase in may_refuse), phase
+        if refused:
+            archiving.check_archived()
+            continue
+        now, machines = archiving.now, archiving.world.machines
+        assert (now.status, now.error, now.archived_at) == (Status.READY, None, None), phase
+        assert (archiving.content, machines.disks) == (WORK, {archiving.home}), phase
+        assert [each.id for each in machines.instances.values()] == [now.instance_id], phase
+        assert calls_off(archiving) == [
+            ("ArchiveCalledOff", "The workspace was started, so it was not archived.")
+        ]
+        stored = {each.place.name for each in archiving.world.store.snapshots.values()}
+        assert set(machines.snapshots) == stored, phase
+        assert now.sources == (), "its snapshot is one like any other"
+    assert seen >= {
+        *(Phase.STOP, Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.SNAPSHOT),
+        *(Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED, *DELETES_DISK),
+    }
+
+
+def calls_off(archiving: Archiving) -> list[tuple[str, str]]:
+    """Return what the trail says of an ARCHIVE that a START has called off."""
+    events = archiving.world.store.events
+    return [(each.what, each.result) for each in events if each.what == "ArchiveCalledOff"]
+
+
+def test_a_start_keeps_the_memory_as_long_as_nothing_has_been_deleted(
+    forgotten: Archiving,
+) -> None:
+    """The jobs of the clean-up are late, and somebody comes back: the machine is resumed."""
+    forgotten.clean_up_for(13)
+    forgotten.world.pass_time(DAY)
+    forgotten.world.clean_up()
+    late = forgotten.world.operations.waiting.copy()
+
+    started = forgotten.start()
+    for delivery in late:
+        forgotten.world.do(delivery.job)
+
+    assert (started.status, started.memory_kept) == (Status.READY, True)
+    assert forgotten.calls(DeleteInstance) == forgotten.calls(CreateSnapshot) == 0
+
+
+def test_a_start_waits_for_the_deletion_of_the_machine_that_an_archive_has_asked_for(
+    archiving: Archiving,
+) -> None:
+    """Compute may show the machine as suspended for a while. Nothing resumes it."""
+    suspended(archiving)
+    archiving.until(Phase.AWAIT_ABSENT)
+    deletion = archiving.now.operation
+    archiving.world.start("alice", archiving.before.id)
+
+    start = archiving.now.operation
+    assert (start and start.kind, deletion and deletion.kind) == ("START", "ARCHIVE")
+    assert start is not None
+    assert deletion is not None
+    assert (start.phase, start.gce_operation) == (deletion.phase, deletion.gce_operation)
+
+
+def test_a_start_that_calls_an_archive_off_says_why_memory_is_lost(archiving: Archiving) -> None:
+    """Its machine was deleted already. The same START again is the same one."""
+    archiving.until(Phase.AWAIT_STORED)
+    archiving.world.start("alice", archiving.before.id)
+    operation = archiving.now.operation
+    assert (archiving.start().operation, operation and operation.kind) == (None, "START")
+
+    why = "It was to be archived, so its machine was deleted or shut down."
+    assert (archiving.now.memory_kept, archiving.now.memory_lost_because) == (False, why)
+    archiving.archive()
+    archiving.check_archived()
+
+
+def test_a_snapshot_that_a_called_off_archive_has_taken_can_be_deleted(
+    archiving: Archiving,
+) -> None:
+    """It is an automatic one like any other: the home is the disk."""
+    archiving.until(Phase.AWAIT_STORED)
+    archiving.start()
+    [snapshot] = archiving.world.store.snapshots.values()
+    assert snapshot.automatic
+
+    archiving.world.delete_snapshot("alice", archiving.before.id, snapshot.id)
+    archiving.world.run()
+
+    assert archiving.world.machines.snapshots == {}
+    assert archiving.content == WORK
+
+
+def test_a_start_that_is_to_move_waits_until_the_machine_is_gone(archiving: Archiving) -> None:
+    """Then it moves the home by another snapshot."""
+    archiving.until(Phase.AWAIT_ABSENT)
+    elsewhere = lifecycle.NewMachine(zone=ZONES[1])
+    with pytest.raises(OperationUnderWayError):
+        archiving.world.start("alice", archiving.before.id, elsewhere)
+    archiving.world.run(lambda: archiving.is_over or archiving.is_in(Phase.AWAIT_STORED))
+
+    archiving.world.start("alice", archiving.before.id, elsewhere)
+    archiving.world.run()
+
+    assert (archiving.now.status, archiving.now.zone) == (Status.READY, ZONES[1])
+    assert archiving.content == WORK
+
+
 def _sweeper() -> Actor:
     return replace(actor("alice"), id=lifecycle.CLEANUP)
 
@@ -714,7 +871,7 @@ def test_a_delete_before_any_commit_of_an_archive_keeps_what_is_in_the_home(
         archiving = Archiving()
         prepare(archiving)
         archiving.world.archive("alice", archiving.before.id)
-        phase = _delete_before_commit(archiving, nth, purge=purge)
+        phase, _ = _before_commit(archiving, nth, partial(archiving.world.delete, purge=purge))
         if phase is None:
             break
         seen.add(phase)
@@ -734,20 +891,29 @@ def test_a_delete_before_any_commit_of_an_archive_keeps_what_is_in_the_home(
     }
 
 
-def _delete_before_commit(archiving: Archiving, nth: int, *, purge: bool) -> Phase | None:
-    """Run to the end with a DELETE before the ``nth`` commit; return where the ARCHIVE was then."""
+def _before_commit(
+    archiving: Archiving, nth: int, ask: Callable[[str, str], object]
+) -> tuple[Phase | None, bool]:
+    """Run to the end with a request before the ``nth`` commit.
+
+    Return where the ARCHIVE was then, and whether the request was refused for it.
+    """
     store, left, phases = archiving.world.store, [nth], []
-    commit = store.commit
+    commit, refused = store.commit, False
 
     def interrupted(**documents: Any) -> None:
+        nonlocal refused
         left[0] -= 1
         operation = archiving.now.operation if left[0] == 0 else None
         if operation is not None:
             phases.append(operation.phase)
-            archiving.world.delete("alice", archiving.before.id, purge=purge)
+            try:
+                ask("alice", archiving.before.id)
+            except OperationUnderWayError:
+                refused = True
         commit(**documents)
 
     store.commit = interrupted  # type: ignore[method-assign]
     archiving.world.run()
     store.commit = commit  # type: ignore[method-assign]
-    return phases[0] if phases else None
+    return (phases[0] if phases else None), refused

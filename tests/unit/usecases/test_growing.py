@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import product
 
 import pytest
@@ -25,6 +26,7 @@ from shared.usecases import manage_workspaces
 from tests.fakes.machines import HOME_GB, GuestMishap, Mishap
 from tests.fakes.world import actor, place_of
 from tests.unit.usecases.test_moving import (
+    MORE,
     THERE,
     WORK,
     ZONES,
@@ -149,12 +151,131 @@ def test_a_disk_that_was_made_larger_by_hand_is_taken_as_it_is(
     assert growing.notes("HomeNotGrown") == (by_hand > LARGER)
 
 
+def test_a_home_that_is_gone_is_made_as_large_as_is_asked_for(growing: Moving) -> None:
+    """A START with ``empty_home`` and a size does both."""
+    gone(growing)
+    growing.world.machines.delete_disk_by_hand(growing.home)
+    after = growing.move(NewMachine(home_disk_gb=LARGER, empty_home=True))
+    assert (after.status, after.error) == (Status.READY, None)
+    assert (home_gb(growing), after.home_gb) == (LARGER, LARGER)
+
+
+def test_a_home_that_was_made_larger_by_hand_is_known_at_the_next_new_machine(
+    growing: Moving,
+) -> None:
+    """Its file system follows at that boot; what it grows to later is compared with that."""
+    growing.world.machines.perform(ResizeDisk(growing.home, LARGER), "by hand")
+    after = growing.move(NewMachine(rebuild=True))
+    assert (after.status, after.home_gb, home_gb(growing)) == (Status.READY, LARGER, LARGER)
+    with pytest.raises(InvalidRequestError, match="the home has 100 GB, and can only grow"):
+        growing.ask(NewMachine(home_disk_gb=LARGER - 1))
+
+
 def test_a_home_that_was_moved_by_hand_grows_where_it_is(growing: Moving) -> None:
     """It is followed first."""
     growing.suspend()
     growing.world.machines.move_by_hand(place_of(growing.before), THERE)
     after = growing.move(NewMachine(home_disk_gb=LARGER))
     assert (after.status, after.zone, growing.content) == (Status.READY, THERE, WORK)
+    assert (home_gb(growing), after.home_gb) == (LARGER, LARGER)
+
+
+@pytest.mark.parametrize(
+    ("size_gb", "has_gb"), [(HOME_GB - 1, None), (HOME_GB, HOME_GB), (LARGER, LARGER)]
+)
+def test_a_home_that_is_not_made_yet_is_made_as_large_as_is_asked_for(
+    growing: Moving, size_gb: int, has_gb: int | None
+) -> None:
+    """It is never smaller than ``HUB_HOME_DISK_GB``."""
+    growing.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    made = growing.world.create("alice", "second")
+    growing.world.run()
+    start = partial(growing.world.start, "alice", made.id, NewMachine(home_disk_gb=size_gb))
+    if has_gb is None:
+        with pytest.raises(InvalidRequestError, match="the home has 50 GB, and can only grow"):
+            start()
+        return
+    start()
+    growing.world.run()
+    made = growing.world.workspace(made.id)
+    assert (made.status, made.home_gb) == (Status.READY, has_gb)
+    assert growing.world.machines.disk_gb(Place(made.zone, made.disk_name)) == has_gb
+
+
+# ---- disks that are made after it ----
+
+
+def snapshot(growing: Moving) -> str:
+    """Take a snapshot, let it be stored, and return its id."""
+    before = set(growing.world.store.snapshots)
+    growing.world.snapshot("alice", growing.before.id)
+    growing.world.run()
+    [taken] = set(growing.world.store.snapshots) - before
+    return taken
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_home_that_is_restored_from_before_it_grew_stays_as_large(
+    growing: Moving, *, by_hand: bool
+) -> None:
+    """What is in it is from before."""
+    taken = snapshot(growing)
+    growing.world.machines.write(growing.home, MORE)
+    if by_hand:
+        growing.world.machines.perform(ResizeDisk(growing.home, LARGER), "by hand")
+    else:
+        growing.move(NewMachine(home_disk_gb=LARGER))
+    growing.world.restore("alice", growing.before.id, taken)
+    after = growing.end()
+    assert (after.status, after.error, growing.content) == (Status.READY, None, WORK)
+    assert (home_gb(growing), after.home_gb) == (LARGER, LARGER)
+    assert after.disk_name != growing.before.disk_name
+
+
+def test_a_restore_that_fails_leaves_the_size_that_the_home_has(growing: Moving) -> None:
+    """It grew after the snapshot was taken."""
+    taken = snapshot(growing)
+    growing.move(NewMachine(home_disk_gb=LARGER))
+    growing.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    growing.world.restore("alice", growing.before.id, taken)
+    after = growing.end()
+    assert after.error is not None
+    assert (home_gb(growing), after.home_gb, growing.content) == (LARGER, LARGER, WORK)
+
+
+def test_a_fork_of_a_home_that_has_grown_is_as_large(growing: Moving) -> None:
+    """So is the home of one that is taken back after its deletion."""
+    growing.world.policy = replace(growing.world.policy, undelete_for=timedelta(days=7))
+    growing.move(NewMachine(home_disk_gb=LARGER))
+    fork = growing.world.create("alice", "fork", from_snapshot=snapshot(growing))
+    growing.world.run()
+    fork = growing.world.workspace(fork.id)
+    assert (fork.status, fork.home_gb) == (Status.READY, LARGER)
+    assert growing.world.machines.disk_gb(Place(fork.zone, fork.disk_name)) == LARGER
+
+    growing.world.delete("alice", growing.before.id)
+    growing.world.run()
+    growing.world.undelete("alice", growing.before.id)
+    assert growing.now.home_gb == LARGER
+    after = growing.start()
+    assert (after.status, home_gb(growing), after.home_gb) == (Status.READY, LARGER, LARGER)
+    assert growing.content == WORK
+
+
+def test_an_archived_home_that_was_to_grow_does_so_after_it_was_taken_back(
+    growing: Moving,
+) -> None:
+    """The START that asked for it had no capacity; the last copy is still of the smaller disk."""
+    growing.world.policy = replace(growing.world.policy, undelete_for=timedelta(days=7))
+    archive(growing)
+    growing.no_capacity(*ZONES)
+    growing.move(NewMachine(home_disk_gb=LARGER))
+    growing.world.machines.calm()
+    growing.world.delete("alice", growing.before.id)
+    growing.world.run()
+    growing.world.undelete("alice", growing.before.id)
+    after = growing.start()
+    assert (after.status, after.error, growing.content) == (Status.READY, None, WORK)
     assert (home_gb(growing), after.home_gb) == (LARGER, LARGER)
 
 
@@ -175,6 +296,7 @@ def test_a_growth_that_compute_refuses_leaves_machine_memory_and_size(
         after = growing.move(wanted)
         case = (how, kind, after.status, after.error)
         assert after.error is not None, case
+        assert "the machine" not in after.error.message, case
         assert after.status is before.status, case
         assert after.has_memory, case
         assert after.instance_id == before.instance_id, case

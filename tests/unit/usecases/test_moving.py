@@ -97,7 +97,7 @@ class Moving:
     def ask(self, machine: NewMachine | None = None) -> None:
         """Ask for the move, once another snapshot can be taken."""
         next_at = lifecycle.next_snapshot_at(self.now, self.world.policy)
-        if next_at is not None and self.now.operation is None:
+        if next_at is not None and self.now.status is Status.READY:
             self.world.pass_time(max(next_at - self.world.clock(), timedelta()))
         self.world.start("alice", self.before.id, machine or NewMachine(zone=THERE))
 
@@ -338,8 +338,8 @@ def test_an_archived_workspace_takes_the_first_zone_with_capacity(moving: Moving
     ("machine", "full", "said"),
     [
         (BY_ZONE, (THERE,), ("in zone us-west1-c", "without a zone", "another zone")),
-        (MAY_MOVE, ZONES, ("in any zone", "again later", "again later")),
-        (NewMachine(zone=THERE, may_move=True), ZONES, ("in any zone", "later", "later")),
+        (MAY_MOVE, ZONES, ("any configured zone", "again later", "again later")),
+        (NewMachine(zone=THERE, may_move=True), ZONES, ("any configured zone", "later", "later")),
     ],
     ids=["zone", "any", "zone or any"],
 )
@@ -411,7 +411,7 @@ def test_a_move_needs_room_for_a_snapshot(moving: Moving, dry: bool) -> None:
 
 @pytest.mark.parametrize("dry", [False, True])
 def test_a_move_waits_for_the_pause_between_two_snapshots(moving: Moving, dry: bool) -> None:
-    """Compute takes one of a disk in ten minutes, and the machine would be off until then."""
+    """Compute takes one of a disk in ten minutes. Until then, one that runs goes on running."""
     world = moving.world
     world.snapshot("alice", moving.before.id, "mine")
     world.run()
@@ -419,6 +419,9 @@ def test_a_move_waits_for_the_pause_between_two_snapshots(moving: Moving, dry: b
     with pytest.raises(TooManyRequestsError, match="The workspace can move from") as refused:
         dry_run(moving, BY_ZONE) if dry else world.start("alice", before.id, BY_ZONE)
     assert moving.now == before
+    moving.suspend()
+    assert dry_run(moving, BY_ZONE).decision is Decision.BEGIN
+    moving.start()
     world.pass_time(refused.value.retry_after)
     assert moving.move().zone == THERE
 
@@ -609,6 +612,8 @@ def test_a_move_that_fails_leaves_machine_memory_and_home_as_they_were(
     after = moving.now
     assert after.error is not None
     assert (after.status, after.error.code) == (Status.SUSPENDED, WENT_WRONG[go_wrong])
+    one_was_tried = f"No capacity for {after.machine_type} in zone {THERE}." in after.error.message
+    assert one_was_tried is (go_wrong is zone_full)
     assert (after.zone, after.home_disk) == (ZONES[0], HomeDisk(moving.home.name, ZONES[0]))
     assert (after.home_source, after.has_memory, moving.content) == (None, True, WORK)
     assert after.instance_id == moving.before.instance_id
@@ -1050,7 +1055,7 @@ def test_a_dry_run_after_a_failure_knows_the_machine_that_there_is(
 
     assert said.losses == ()
     assert said.runs
-    assert (Phase.RESUME in said.phases, Phase.INSERT in said.phases) == (
+    assert (Phase.AWAIT_RUNNING in said.phases, Phase.INSERTING in said.phases) == (
         kind == "move",
         kind == "restore",
     )

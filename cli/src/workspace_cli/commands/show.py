@@ -62,6 +62,8 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
             "home",
             f"a snapshot; a start makes a disk of it: workspace start {workspace.argument}",
         )
+    elif workspace.home_gb is not None:
+        yield "home", f"{workspace.home_gb} GB"
     yield "connect", f"workspace ssh {workspace.name}"
     access = _member(_member(workspace.raw, "connection"), "access")
     if access.get("state") in ("pending", "refused"):

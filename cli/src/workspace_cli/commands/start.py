@@ -13,6 +13,8 @@ from workspace_cli.dry_run import show_each
 from workspace_cli.following import Goal
 from workspace_cli.main import WORKSPACE, Command
 
+_MADE_AGAIN = "its disk and machine are made again. What was in its memory is gone."
+
 
 @click.command(cls=Command)
 @click.argument("names", metavar="NAME...", type=WORKSPACE, nargs=-1, required=True)
@@ -47,6 +49,9 @@ def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
         runs = [(each.name, partial(client.start, each.id, fields, dry_run=True)) for each in found]
         show_each(app, runs, given["output"])
         return
+    for each in found:
+        if each.is_archived and each.operation is None:
+            app.console.note(f"{each.name} is archived: {_MADE_AGAIN}")
     carry_out(
         app, found, lambda each: client.start(each.id, fields), goal, waits=not given["no_wait"]
     )

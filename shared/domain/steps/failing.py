@@ -40,6 +40,14 @@ WAY_OUT = {
     OperationKind.RESTORE: "The home is what it was. Start the workspace, or restore it again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
+_WAY_OUT_OF_GROWING = "Start the workspace as it is, or ask for the larger home again later."
+
+
+def way_out_of(step: Step) -> str:
+    """Return what a person can do after the step's operation has failed, as a sentence."""
+    if step.operation.phase in GROWING_PHASES:
+        return _WAY_OUT_OF_GROWING
+    return WAY_OUT[step.operation.kind]
 
 
 def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) -> Problem:
@@ -250,7 +258,7 @@ def overdue(step: Step) -> Updated:
     if in_use and refused_last and names_holder:
         message = (
             f"The {kind} did not end {_within(step)}, because something else uses a disk that it "
-            f"needs.{said} Detach it there. {WAY_OUT[kind]}"
+            f"needs.{said} Detach it there. {way_out_of(step)}"
         )
         return fail(step, problem_of(step, "DISK_IN_USE", message, retryable=True))
     if kind is OperationKind.RESTORE and operation.phase is Phase.AWAIT_STORED:
@@ -261,7 +269,7 @@ def overdue(step: Step) -> Updated:
         )
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     if operation.phase is not Phase.AWAIT_READY:
-        message = f"The {kind} did not end {_within(step)}. {WAY_OUT[kind]}{said}"
+        message = f"The {kind} did not end {_within(step)}. {way_out_of(step)}{said}"
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     console = quoted_lines(step.inputs.console, CONSOLE_TAIL_BYTES)
     printed = f" The machine printed last:\n{console}" if console else ""
@@ -278,7 +286,7 @@ def overdue_unseen(step: Step) -> Updated:
     kind, workspace = step.operation.kind, step.workspace
     message = (
         f"The {kind} did not end {_within(step)}, because Compute Engine does not answer. "
-        f"{WAY_OUT[kind]}"
+        f"{way_out_of(step)}"
     )
     unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
     if kind is OperationKind.SNAPSHOT:

@@ -12,7 +12,7 @@ from shared.domain.instance import (
     StartInstance,
 )
 from shared.domain.steps.booting import boot_although_old
-from shared.domain.steps.failing import WAY_OUT, end_without_snapshot, fail, problem_of
+from shared.domain.steps.failing import WAY_OUT, end_without_snapshot, fail, problem_of, way_out_of
 from shared.domain.steps.moves import Again, TakeAgain
 from shared.domain.steps.step import CALLING_PHASE, Step
 from shared.domain.steps.stopping import give_memory_up
@@ -25,7 +25,7 @@ _PASSING = {
 }
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
-# ``{what}`` is the machine or the snapshot.
+# ``{what}`` is the machine, the snapshot or the larger disk.
 _REFUSALS = {
     FaultKind.QUOTA: (
         "COMPUTE_QUOTA_EXCEEDED",
@@ -48,6 +48,7 @@ _REFUSALS = {
         False,
     ),
 }
+_WHAT = {Phase.SNAPSHOT: "the snapshot", Phase.RESIZE_DISK: "the larger disk"}
 _ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused {what}.", False)
 
 
@@ -200,11 +201,10 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
 def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
-    snapshots = refusal.calling is Phase.SNAPSHOT
     code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
-    told = text.format(what="the snapshot" if snapshots else "the machine")
+    told = text.format(what=_WHAT.get(refusal.calling, "the machine"))
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
-    way_out = WAY_OUT[step.operation.kind]
+    way_out = way_out_of(step)
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way_out = f"Whoever runs this Hub must change that. {way_out}"
     message = f"{told} Compute Engine said{doing}: {refusal.said} {way_out}"

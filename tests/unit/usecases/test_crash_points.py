@@ -16,6 +16,7 @@ from shared.domain.instance import (
     FaultKind,
     InsertInstance,
     Place,
+    ResizeDisk,
     SuspendInstance,
 )
 from shared.domain.lifecycle import NewMachine
@@ -29,6 +30,7 @@ from tests.fakes.records import a_snapshot
 from tests.fakes.world import World, place_of
 
 KEY = Key("a-key", "a-body")
+LARGER = NewMachine(home_disk_gb=100)
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,11 @@ def _archived(world: World) -> None:
     world.run()
 
 
+def _never_larger(world: World) -> None:
+    _suspended(world)
+    world.machines.script(ResizeDisk, Mishap.REFUSED, FaultKind.QUOTA, times=9)
+
+
 def _deleted(world: World) -> None:
     world.delete("alice", world.ready().id)
     world.run()
@@ -236,6 +243,10 @@ STORIES = {
     "archive": Story(_of_alice(World.archive), _ready),
     "archive of a suspended one": Story(_of_alice(World.archive), _suspended),
     "start of an archived one": Story(_of_alice(World.start), _archived),
+    "start that grows": Story(_of_alice(World.start, LARGER), _ready),
+    "start that grows a suspended one": Story(_of_alice(World.start, LARGER), _suspended),
+    "start that grows an archived one": Story(_of_alice(World.start, LARGER), _archived),
+    "start that grows in vain": Story(_of_alice(World.start, LARGER), _never_larger),
     "restore": Story(_restore, _restorable),
     "restore that is refused": Story(_restore, _never_restored),
     "delete during a restore": Story(_of_alice(World.delete), _restoring),
@@ -293,7 +304,12 @@ def outcome(world: World) -> list[dict[str, Any]]:
             and (machine.state, machine.command.image_tag),
             "is the recorded machine": machine is not None and machine.id == workspace.instance_id,
             "old_homes": len(workspace.old_homes),
-            "disk": any(disk.name == workspace.disk_name for disk in world.machines.disks),
+            "disks": [
+                (disk.zone, world.machines.disk_gb(disk))
+                for disk in world.machines.disks
+                if disk.name == workspace.disk_name
+            ],
+            "home_gb": workspace.home_gb,
         }
         for workspace in world.store.workspaces.values()
     ]
@@ -386,6 +402,10 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "archive": Status.SUSPENDED,
         "archive of a suspended one": Status.SUSPENDED,
         "start of an archived one": Status.READY,
+        "start that grows": Status.READY,
+        "start that grows a suspended one": Status.READY,
+        "start that grows an archived one": Status.READY,
+        "start that grows in vain": Status.SUSPENDED,
         "restore": Status.READY,
         "restore that is refused": Status.SUSPENDED,
         "delete during a restore": None,

@@ -40,7 +40,9 @@ WAY_OUT = {
     OperationKind.RESTORE: "The home is what it was. Start the workspace, or restore it again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
-_WAY_OUT_OF_GROWING = "Start the workspace as it is, or ask for the larger home again later."
+_WAY_OUT_OF_GROWING = (
+    "Start the workspace as it is, or ask for a larger home again: later, or for a smaller size."
+)
 
 
 def way_out_of(step: Step) -> str:

@@ -215,6 +215,7 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
 
 
 _LATER_OR_OTHER = "Try again later, or with another machine type."
+_LATER_OR_THERE = "Start it again later, with another zone, or without one."
 _LATER = {OperationKind.RESTORE: f"Try again later. {WAY_OUT[OperationKind.RESTORE]}"}
 
 
@@ -224,10 +225,12 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
     if leaving.free_zones:
         return leaving.enter(Phase.DELETE_DISK, "ZoneExhausted")
+    where, later = f"any configured zone ({', '.join(tried)})", _LATER_OR_OTHER
+    if step.operation.to_zone is not None:  # the only one that was tried
+        where, later = f"zone {step.workspace.zone}", _LATER_OR_THERE
     message = (
-        f"No capacity for {step.workspace.machine_type} in any configured zone "
-        f"({', '.join(tried)}). {_LATER.get(step.operation.kind, _LATER_OR_OTHER)} "
-        f"Compute said: {fault.message}"
+        f"No capacity for {step.workspace.machine_type} in {where}. "
+        f"{_LATER.get(step.operation.kind, later)} Compute said: {fault.message}"
     )
     return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))
 

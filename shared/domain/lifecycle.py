@@ -271,8 +271,7 @@ def _without_archive(workspace: Workspace, archiving: Operation) -> Workspace:
     """Return a workspace whose ARCHIVE is called off, as it is found by a START."""
     free = replace(workspace, operation=None)
     if archiving.phase in SNAPSHOT_PHASES:
-        free = replace(free, instance_id=None, machine_made_at=None, machine_running=False)
-        free = replace(free, status=Status.SUSPENDED) if free.status is Status.READY else free
+        free = replace(free, instance_id=None, machine_made_at=None)
     if free.memory_lost_because == ARCHIVED:
         why = "It was to be archived, so its machine was deleted or shut down."
         free = replace(free, memory_lost_because=why)

@@ -93,6 +93,21 @@ def test_a_start_that_finds_no_capacity_says_what_else_can_be_done(
     assert done.err.endswith(f"NO_CAPACITY: It is full\n  {hint}workspace start api\n")
 
 
+def test_a_start_that_leaves_what_runs_as_it_was_has_failed(at_hub: Cli, hub: ScriptedHub) -> None:
+    """It is ready, as it was before, and not as it was to be. Nothing else needs to be started."""
+    full = {**FULL, "code": "COMPUTE_QUOTA_EXCEEDED", "message": "No luck."}
+    running = asleep(hub, "resize_disk", error=full)
+    running["status"] = "READY"
+    done = at_hub.run("start", "api", "--home-disk-gb", "100")
+    assert done.code == 1
+    assert done.err.endswith(
+        "api is ready, and nothing of it was changed: COMPUTE_QUOTA_EXCEEDED: No luck\n"
+        "  workspace show api\n"
+    )
+    hub.answers = lambda seen: Reply(body=running) if seen.method == "POST" else None
+    assert at_hub.succeed("start", "api").err.startswith("api is ready. It goes to sleep")
+
+
 @pytest.mark.parametrize(
     ("option", "field", "message"),
     [

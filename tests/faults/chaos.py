@@ -65,6 +65,8 @@ CLOUD = LocalSettings(
         "HUB_DELETE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_SNAPSHOT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_RESTORE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_ARCHIVE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_ARCHIVE_SECONDS": str(14 * 24 * 3600),  # see ``Records.forget``
         "HUB_SNAPSHOTS_PER_WORKSPACE": str(MAX_SNAPSHOTS),
         "HUB_DELETED_PER_OWNER": str(MAX_DELETED),
         "HUB_ATTEND_SECONDS": "12",
@@ -116,6 +118,8 @@ _VERBS = {
     "restore": 3,
     "restore another's": 1,
     "delete during a restore": 1,
+    "archive": 3,
+    "start over an archive": 1,
     "purge": 1,
     "undelete": 3,
     "undelete another's": 1,
@@ -126,6 +130,7 @@ WANTED = frozenset(
         *(("snapshot", 202), ("snapshots", 200), ("delete snapshot", 202)),
         *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
         *(("restore", 202), ("restore another's", 404), ("restore as administrator", 404)),
+        ("archive", 202),
         *(("purge", 202), ("undelete", 200), ("undelete another's", 404)),
     }
 )
@@ -546,6 +551,12 @@ class _User:
             case "delete during a restore":
                 self._restore(workspace_id, chance, turn)
                 self._do_to(workspace_id, "delete", chance, turn)
+            case "archive":
+                self._ask(turn, verb, workspace_id, "POST", f"{path}/archive")
+            case "start over an archive":
+                self._ask(turn, "archive", workspace_id, "POST", f"{path}/archive")
+                time.sleep(chance)  # it may be in any of its first phases by then
+                self._do_to(workspace_id, "start", chance, turn)
             case "snapshots":
                 self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
             case "delete snapshot":
@@ -731,6 +742,7 @@ class _FaultInjector:
             "disk detached by hand": partial(self._change_by_hand, detach_by_hand),
             "disk held by hand": self._hold_disk,
             "machine moved by hand": self._move_machine,
+            "forgotten": self._forget,
             **{name: partial(self._switch_on, name, most) for name, most in _MAX_STRIKES.items()},
         }
         try:
@@ -861,6 +873,14 @@ class _FaultInjector:
                 move_by_hand(self.cloud, workspace, zone)
                 return True
         return False
+
+    def _forget(self, chance: float) -> bool:
+        """Have the clean-up archive a suspended workspace, as if nobody had started it for weeks.
+
+        Users go on asking for what they like.
+        """
+        records = Records(self.cloud)
+        return any(records.forget(workspace["id"]) for workspace in self._machines_from(chance))
 
     @contextlib.contextmanager
     def _without_requests_about(self, workspace_id: str) -> Iterator[None]:

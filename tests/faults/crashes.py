@@ -75,6 +75,7 @@ class Scenario:
         snapshot_first: a snapshot of its home is being taken when the request comes.
         restores: a snapshot of its home is stored, which the request is to restore.
         restore_first: its home is being restored when the request comes.
+        archive_first: it is being archived when the request comes, and its snapshot is stored.
         deleted_first: it was deleted before the request.
     """
 
@@ -86,6 +87,7 @@ class Scenario:
     snapshot_first: bool = False
     restores: bool = False
     restore_first: bool = False
+    archive_first: bool = False
     deleted_first: bool = False
 
 
@@ -119,6 +121,12 @@ SCENARIOS = {
         ("POST", "/restore", None), "READY", suspended_first=True, restores=True
     ),
     "delete over a restore": Scenario(("DELETE", "", None), None, restore_first=True),
+    "archive": Scenario(("POST", "/archive", None), "SUSPENDED"),
+    "archive of a suspended one": Scenario(
+        ("POST", "/archive", None), "SUSPENDED", suspended_first=True
+    ),
+    "start over an archive": Scenario(("POST", "/start", None), "READY", archive_first=True),
+    "delete over an archive": Scenario(("DELETE", "", None), None, archive_first=True),
     "delete": Scenario(("DELETE", "", None), None),
     "delete for good": Scenario(("DELETE", "?purge=true", None), None),
     "undelete": Scenario(("POST", "/undelete", {}), "SUSPENDED", deleted_first=True),
@@ -350,6 +358,11 @@ class CrashHarness:
         deleted = [run for run in prepared if run.definition.deleted_first]
         list(pool.map(lambda run: run.person.delete(run.workspace["id"]), deleted))
         _wait_for_all(pool, deleted, lambda run: run.person.workspaces() == [])
+        archived = [run for run in prepared if run.definition.archive_first]
+        for run in archived:
+            self.cloud.fault("slow_upload", instance=run.workspace["instance_name"], count=1)
+        list(pool.map(lambda run: run.person.archive(run.workspace["id"]), archived))
+        _wait_for_all(pool, archived, self._has_archive)
         for run in prepared:
             workspace_id = run.workspace["id"]
             if run.definition.snapshot_first or run in with_snapshot:
@@ -368,6 +381,14 @@ class CrashHarness:
         [ws] = run.person.workspaces()
         states = [each["state"] for each in run.person.snapshots(ws["id"])]
         return ws["operation"] is None and states == ["READY"]
+
+    def _has_archive(self, run: ScenarioRun) -> bool:
+        """Say whether the snapshot is taken of which an ARCHIVE makes the home.
+
+        From then on it does not matter how far that has come: a START is refused or ends the same
+        way, whether it calls the ARCHIVE off or makes the home again.
+        """
+        return bool(self.records.snapshots(run.workspace["id"]))
 
     def _has_status(self, run: ScenarioRun, status: str) -> bool:
         return [(ws["status"], ws["operation"]) for ws in run.person.workspaces()] == [

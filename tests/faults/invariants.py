@@ -34,6 +34,7 @@ _REQUESTED = {
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
     "restore": "RestoreRequested",
+    "archive": "ArchiveRequested",
     "purge": "DeleteRequested",
     "undelete": "WorkspaceUndeleted",
 }
@@ -49,6 +50,7 @@ _ORPHAN_EVENTS = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
 # Between the decision and its event: the longest that a request may take.
 _MAX_DELAY_OF_EVENT = timedelta(seconds=30)
 _SHORTEST_REASON = 20
+_ARCHIVED = "Its home is a snapshot now"  # why an ARCHIVE has deleted a home disk
 _STATUSES = {"READY", "SUSPENDED"}
 _MACHINES = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
 
@@ -135,7 +137,7 @@ def _begins(kind: str) -> str:
 
 
 def _unfinished_operations(trails: dict[str, list[Event]]) -> list[str]:
-    """Each operation that was begun has a result, or a DELETE has superseded it."""
+    """Each operation that was begun has a result, or was superseded: by a DELETE, or by a START."""
     unfinished = []
     for workspace_id, trail in trails.items():
         for index, event in enumerate(trail):
@@ -145,7 +147,10 @@ def _unfinished_operations(trails: dict[str, list[Event]]) -> list[str]:
             ended = any(
                 each["who"] == "hub" and each["request_id"] == event["request_id"] for each in later
             )
-            superseded = any(each["what"] == "DeleteRequested" for each in later)
+            supersede = {"DeleteRequested"}
+            if event["what"] == "ArchiveRequested":
+                supersede.add("StartRequested")  # it calls the ARCHIVE off
+            superseded = any(each["what"] in supersede for each in later)
             if not ended and not superseded:
                 unfinished.append(
                     f"{workspace_id}: {event['what']} {event['request_id']} has no result"
@@ -221,15 +226,17 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
     """Each workspace has one machine in the state that its status implies, and one home.
 
     There are no other machines and disks. A workspace that was never READY may have no home. One
-    that got no capacity for another machine, or of which a RESTORE failed, may have no machine, and
-    one whose DELETE failed may have lost its home. In ERROR a machine may run while somebody is
+    that got no capacity for another machine, or of which a RESTORE or an ARCHIVE failed, may have
+    no machine, and one whose DELETE failed may have lost its home. What is archived, or was taken
+    back, has neither. In ERROR a machine may run while somebody is
     connected to it, as when a DELETE has not reached it in time.
     """
     machines, disks = _by_name(outcome.machines), _by_name(outcome.disks)
     may_lack_home = {
         event["workspace_id"]
         for event in outcome.events
-        if event["what"] in {"HomeDeleted", "DeleteFailed"}
+        if event["what"] == "DeleteFailed"
+        or (event["what"] == "HomeDeleted" and not event["result"].startswith(_ARCHIVED))
     }
     wrong = [
         f"{name} is left over"
@@ -241,9 +248,11 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"] == home]
         code = (ws["error"] or {}).get("code")
         ends = [event for event in _results(trails[ws["id"]]) if event["what"] != "SnapshotFailed"]
-        taken_back = ws["id"] in outcome.waiting  # its home is its last copy
+        is_copy = ws["id"] in outcome.waiting  # its home is its last copy
         lacks_machine = ws["status"] == "SUSPENDED" and any(
-            taken_back or end["result"] == "NO_CAPACITY" or end["what"] == "RestoreFailed"
+            is_copy
+            or end["result"] == "NO_CAPACITY"
+            or end["what"] in {"RestoreFailed", "ArchiveFailed"}
             for end in ends[-1:]
         )
         if ws["status"] in _MACHINES and not (lacks_machine and not states):
@@ -256,7 +265,7 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         if (
             not fits
             or len(homes) > 1
-            or (was_ready and not homes and not taken_back and ws["id"] not in may_lack_home)
+            or (was_ready and not homes and not is_copy and ws["id"] not in may_lack_home)
         ):
             wrong.append(
                 f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}"
@@ -295,7 +304,7 @@ def _replaced_homes(outcome: Outcome) -> list[str]:
     """No workspace was READY on one home and then on another, as nobody asked for an empty one.
 
     Moving a home to another zone copies it, so a moved workspace may have had two. Each RESTORE
-    makes another one, and so does the START of what was taken back.
+    makes another one, and so does the START of what was taken back or archived.
     """
     restores = Counter(
         exchange.workspace_id
@@ -303,11 +312,17 @@ def _replaced_homes(outcome: Outcome) -> list[str]:
         if exchange.verb in {"restore", "undelete"}
         and (exchange.status in {200, 202} or _may_be_accepted(exchange))
     )
+    archives = Counter(
+        event["workspace_id"]
+        for event in outcome.events
+        if event["what"] == "HomeDeleted" and event["result"].startswith(_ARCHIVED)
+    )
     noted = [event for event in outcome.events if event["what"] == "HomeReplaced"]
     return [f"{event['workspace_id']}: {event['result']}" for event in noted] + [
         f"{workspace_id} was READY on {len(numbers)} homes"
         for workspace_id, numbers in outcome.homes.items()
-        if len(numbers) > 1 + (workspace_id in outcome.moved) + restores[workspace_id]
+        if len(numbers)
+        > 1 + (workspace_id in outcome.moved) + restores[workspace_id] + archives[workspace_id]
     ]
 
 

@@ -40,6 +40,7 @@ class Histories:
         max_running: the most of them that may run.
         undelete_for: how long what was deleted must be kept; none of it if 0.
         max_deleted: of how many deleted workspaces of one person.
+        archives: the Hub archives by itself what has been suspended for long.
     """
 
     requests: History
@@ -54,6 +55,7 @@ class Histories:
     max_running: int
     undelete_for: timedelta = timedelta(0)
     max_deleted: int = 0
+    archives: bool = False
 
     def violations(self) -> list[str]:
         """Return a sentence for each rule that is broken."""
@@ -144,7 +146,8 @@ class Histories:
         """
         wrong = []
         excused = self._allowed_periods(
-            ("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"), ("DELETE", "")
+            *(("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"), ("DELETE", "")),
+            ("POST", "/archive"),
         )
         heartbeats = self._heartbeats()
         for call in self._hub_calls("instances.suspend", "instances.stop"):
@@ -165,11 +168,12 @@ class Histories:
 
         A START makes a new machine if the request asks for another one, or if the old one cannot be
         used any more: it is off and does not boot, it has reported that it failed, or an earlier
-        START had asked for another one. A RESTORE always makes a new one.
+        START had asked for another one. A RESTORE always makes a new one. An ARCHIVE
+        deletes it; the Hub begins one by itself only if the machine is off.
         """
         deletes, starts = self._accepted(("DELETE", "")), self._accepted(("POST", "/start"))
         excused = self._allowed_periods(("POST", "/start"))
-        restoring = self._allowed_periods(("POST", "/restore"))
+        restoring = self._allowed_periods(("POST", "/restore"), ("POST", "/archive"))
         wrong = []
         for call in self._hub_calls("instances.delete"):
             name, at = _workspace_id(call["instance"]), _time(call["time"])
@@ -185,17 +189,20 @@ class Histories:
             )
             allowed = [*(excused[name] if useless else ()), *restoring[name]]
             replaced = any(since <= at <= until for since, until in allowed)
+            replaced |= self.archives and self._status_before(name, at) not in _NEEDS_CPU
             if self._was_ready(name, at) and not asked and not replaced:
                 wrong.append(f"{name}'s machine was deleted at {at}, but nobody had asked for it")
         return wrong
 
     def homes_deleted_without_request(self) -> list[str]:
-        """A home disk that may have been used is deleted only for a DELETE; labels do not count.
+        """A home disk that may have been used is deleted only for a DELETE or an ARCHIVE.
 
-        The home is the disk of the machine that was ready last. After a RESTORE was asked for, the
+        Labels do not count. The home is the disk of the machine that was ready last. What the Hub
+        archives by itself has no machine by then. After a RESTORE was asked for, the
         Hub may delete other ones: see ``homes_without_a_copy`` for what was the home before.
         """
         deletes, restores = self._accepted(("DELETE", "")), self._accepted(("POST", "/restore"))
+        archives = self._accepted(("POST", "/archive"))
         homes = self._homes()
         wrong = []
         for call in self._hub_calls("disks.delete"):
@@ -209,7 +216,9 @@ class Histories:
                 all(_time(each["began"]) < since for each in deletes[name]) for since in taken_back
             )
             restored = any(_time(each["began"]) <= at for each in restores[name])
-            if not asked and (call["disk"] == before[-1] or not restored):
+            archived = any(_time(each["began"]) <= at for each in archives[name])
+            archived |= self.archives and self._status_before(name, at) == "GONE"
+            if not (asked or archived) and (call["disk"] == before[-1] or not restored):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
 
@@ -354,7 +363,9 @@ class Histories:
         """
         states = self._last_states()
         deletes = self._accepted(("DELETE", ""))
-        wishes = self._accepted(("POST", "/stop"), ("POST", "/start"), ("POST", "/restore"))
+        wishes = self._accepted(
+            *(("POST", f"/{verb}") for verb in ("stop", "start", "restore", "archive"))
+        )
         snapshots, undeletes = self._accepted(("POST", "/snapshots")), self._undeletes()
         last = {
             _workspace_id(each["path"]): each
@@ -369,6 +380,7 @@ class Histories:
             answer = told.get("answer") or {}
             status, error = answer.get("status"), answer.get("error") or {}
             told_why = bool(error) or len(snapshots[name]) > 1
+            is_archived = answer.get("archived_at") is not None
             asked_at = [_time(each["began"]) for each in deletes[name]]
             back = any(at > max(asked_at, default=at) for at in undeletes[name])
             wish = [
@@ -379,12 +391,12 @@ class Histories:
             elif not back and any(each["status"] == 202 for each in deletes[name]):
                 fits = error.get("operation_kind") == "DELETE"
             elif status == "READY":
-                fits = state == "RUNNING" and (wish != ["stop"] or told_why)
+                fits = state == "RUNNING" and (wish not in (["stop"], ["archive"]) or told_why)
             else:
                 fits = (
                     status in {"SUSPENDED", "ERROR"}
                     and state not in _NEEDS_CPU
-                    and (state != "GONE" or told_why or back)
+                    and (state != "GONE" or told_why or back or is_archived)
                 )
             if not fits:
                 asked = f"asked to {wish[0]}" if wish else "made"

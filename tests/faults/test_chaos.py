@@ -53,6 +53,7 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
             max_running=chaos.MAX_RUNNING,
             undelete_for=timedelta(days=7),
             max_deleted=chaos.MAX_DELETED,
+            archives=True,
         )
         print(outcome.summary())  # noqa: T201
         yield Ran(outcome, histories, leaks(cloud), not_json(cloud))
@@ -115,6 +116,14 @@ def test_the_run_had_snapshots_and_forks(ran: Ran) -> None:
     assert answers >= chaos.WANTED
     results = {event["what"] for event in outcome.events if event["who"] == "hub"}
     assert results >= {"SnapshotTaken", "SnapshotDeleted"}
+
+
+def test_the_run_had_archives_of_people_and_of_the_clean_up(ran: Ran) -> None:
+    """Some ended, and some were called off by a START."""
+    events = ran.outcome.events
+    asked = {event["who"] == "cleanup" for event in events if event["what"] == "ArchiveRequested"}
+    assert asked == {True, False}
+    assert {event["what"] for event in events} >= {"WorkspaceArchived", "ArchiveCalledOff"}
 
 
 def test_no_log_line_event_or_request_has_a_token(ran: Ran) -> None:

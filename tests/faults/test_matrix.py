@@ -257,6 +257,7 @@ def homes_without_a_copy(cloud: RunningCloud) -> list[str]:
         max_running=0,
         undelete_for=timedelta(days=7),
         max_deleted=10,
+        archives=False,
     )
     return histories.homes_without_a_copy()
 

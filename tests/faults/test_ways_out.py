@@ -142,8 +142,8 @@ class Node:
     """A world on the walk, its state, and the acts that led there.
 
     ``touched`` means that somebody has changed machine or home disk as the Hub never does, or that
-    a RESTORE has ended. From then on no further fault is tried, because the number of states would
-    not end.
+    a RESTORE or an ARCHIVE has ended. From then on no further fault is tried, because the number of
+    states would not end.
     """
 
     world: World
@@ -168,6 +168,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
     code = ws.error.code if ws.error else ""
     seen = observed_state(world.machines.peek(place_of(ws)))
     deletes = operation is not None and operation.kind is OperationKind.DELETE
+    takes = operation is not None and operation.kind in steps.TAKING_HOME
     return State(
         status=ws.status,
         # During an operation only a STOP uses the earlier error, and only whether there was one.
@@ -183,7 +184,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         home_bound=ws.home_disk is not None,
         switched=operation is not None and operation.former_home is not None,
         purges=operation is not None and operation.purge,
-        copied=deletes and operation is not None and operation.last_copy is not None,
+        copied=takes and operation is not None and operation.last_copy is not None,
         source=_source_of(world, ws),
         memory_is_ready=ws.memory_is_ready,
         recorded=ws.instance_id is not None,
@@ -202,7 +203,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         renews=operation is not None and operation.renews,
         renamed=operation is not None and operation.renamed,
         undone=operation is not None and operation.suspends_undone > 0,
-        held=deletes and operation is not None and operation.last_fault_kind == FaultKind.IN_USE,
+        held=takes and operation is not None and operation.last_fault_kind == FaultKind.IN_USE,
         elsewhere=sum(
             place.name == ws.instance_name and place.zone != ws.zone
             for place in world.machines.instances
@@ -473,6 +474,7 @@ def _acts(
     if not touched:
         yield "stop", lambda w: w.stop(OWNER, ws.id)
         yield "snapshot", lambda w: w.snapshot(OWNER, ws.id)
+        yield "archive", lambda w: w.archive(OWNER, ws.id)
         if world.machines.peek_disk(_home(ws)) is not None:
             yield "restore", lambda w: _restore(w, ws)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
@@ -686,10 +688,13 @@ def walk() -> Iterator[Node]:
 def _is_touched(after: World, name: str) -> bool:
     """Say whether no further fault is tried after an act.
 
-    Nor is one after the end of a RESTORE, which leaves what no other operation does.
+    Nor is one after the end of a RESTORE or an ARCHIVE, which leave what no other operation does.
     """
     ws = record(after)
-    return name.startswith(TOUCHED) or (ws is not None and bool(ws.old_homes))
+    if ws is None or name.startswith(TOUCHED):
+        return name.startswith(TOUCHED)
+    is_copy = ws.home_source is not None and ws.home_source.is_of(ws.id)
+    return bool(ws.old_homes) or (ws.operation is None and is_copy)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def check_way_out_by_undelete(world: World) -> None:
     had_home = isinstance(home, HomeDisk) and any(
         place.name == home.name for place in world.machines.disks
     )
+    had_home |= _is_stored_copy(world, ws)
     purges = ws.operation is not None and ws.operation.purge
     its_id = _delete(world, purge=False)
     _check_nothing_runs(world)
@@ -72,6 +73,15 @@ def check_way_out_by_undelete(world: World) -> None:
     kept = world.machines.content_of(Place(GLOBAL, copy.place.name))
     expected = possible if had_home else {*possible, kept}
     assert not possible or content in expected, "the home is another one"
+
+
+def _is_stored_copy(world: World, ws: Workspace) -> bool:
+    """Say whether the home is a snapshot of the workspace's own, as of an archived one."""
+    source = ws.home_source
+    if source is None or not source.is_of(ws.id):
+        return False
+    there = world.machines.peek_snapshot(source.resource_name)
+    return there is not None and there.status is SnapshotStatus.READY
 
 
 def _delete(world: World, *, purge: bool) -> str:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import grpc
 import requests
-from google.api_core.exceptions import FailedPrecondition
+from google.api_core.exceptions import FailedPrecondition, NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
@@ -79,6 +79,30 @@ class Records:
             unchanged = self._client.write_option(last_update_time=found.update_time)
             with contextlib.suppress(FailedPrecondition):
                 document.update({"operation.deadline_at": now, "attend_at": now}, option=unchanged)
+
+    def forget(self, workspace_id: str) -> bool:
+        """Make a suspended workspace one that nobody has started for weeks, as was announced.
+
+        The clean-up archives it then, if that is configured. Returns False, and writes nothing, if
+        it is not suspended, if an operation is under way, or if the Hub writes at the same moment.
+        """
+        document = self._client.collection("workspaces").document(workspace_id)
+        found = document.get()
+        record = found.to_dict() or {}
+        if record.get("status") != "SUSPENDED" or record.get("operation"):
+            return False
+        now = datetime.now(UTC)
+        unchanged = self._client.write_option(last_update_time=found.update_time)
+        times = {
+            "suspended_at": now - timedelta(days=20),
+            "archive_announced_at": now - timedelta(days=4),
+            "sweep_at": now,
+        }
+        try:
+            document.update(times, option=unchanged)
+        except (FailedPrecondition, NotFound):
+            return False
+        return True
 
     def snapshots(self, workspace_id: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the documents of a workspace's snapshots by id; None: of all workspaces."""

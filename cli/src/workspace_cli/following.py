@@ -18,7 +18,7 @@ from workspace_cli.errors import (
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import ARCHIVES, NAME, RESTORES, Workspace, workspace_of
+from workspace_cli.workspaces import ARCHIVES, NAME, RESTORES, STARTS, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
@@ -258,15 +258,20 @@ class _Followed:
         return self._ended
 
     def _has_failed(self) -> bool:
-        """Whether a RESTORE or an ARCHIVE that was under way has failed.
+        """Whether a RESTORE, an ARCHIVE or a START that was under way has failed.
 
-        Either may leave the workspace with the status that it leads to.
+        Each may leave the workspace with the status that it leads to: a START if a machine that
+        runs was to change.
         """
         asked, now = self._as_asked.operation, self.workspace
         if asked is None or now is None:
             return False
-        not_archived = asked.kind == ARCHIVES and now.is_not_archived
-        return not_archived or (asked.kind == RESTORES and now.is_not_restored)
+        failed = {
+            ARCHIVES: now.is_not_archived,
+            RESTORES: now.is_not_restored,
+            STARTS: now.is_not_changed,
+        }
+        return failed.get(asked.kind, False)
 
     def end_late(self) -> None:
         """End with the error that it did not happen in time."""
@@ -311,6 +316,8 @@ def _why_not(workspace: Workspace) -> str:
         return f"{said}, and its home is not restored: {workspace.failure.reason}"
     if workspace.is_not_archived:
         return f"{said}, and it is not archived: {workspace.failure.reason}"
+    if workspace.is_not_changed:
+        return f"{said}, and nothing of it was changed: {workspace.failure.reason}"
     return f"{said}: {workspace.failure.reason}"
 
 

@@ -38,6 +38,7 @@ MOST_NAMED = 5  # in a message
 TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
 RESTORES = "RESTORE"  # another one
 ARCHIVES = "ARCHIVE"  # another one
+STARTS = "START"  # another one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,12 @@ class Workspace:
     def is_not_archived(self) -> bool:
         """Whether its last operation is an ARCHIVE that failed: its home is kept."""
         return self.error is not None and self.error.operation_kind == ARCHIVES
+
+    @property
+    def is_not_changed(self) -> bool:
+        """Whether its last operation is a START that failed and left it ready, as it was."""
+        failed = self.error is not None and self.error.operation_kind == STARTS
+        return failed and self.status == "READY"
 
     @property
     def is_settled(self) -> bool:

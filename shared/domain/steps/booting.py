@@ -402,16 +402,23 @@ def follow_or_fail(step: Step) -> Updated:
         return follow_machine(step, step.operation.phase)
     if step.operation.kind is OperationKind.STOP and step.workspace.error is not None:
         return fail(step, step.workspace.error)
+    off = replace(step, workspace=turned_off(step.workspace))
     keeps = step.operation.kind is OperationKind.RESTORE or step.operation.moves
     if keeps and not step.has_switched:
-        return step.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
+        return off.enter(Phase.SNAPSHOT, "PhaseEntered")  # it needs no machine
     if step.operation.kind is OperationKind.ARCHIVE:
-        return step.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # what it would do is done
+        return off.enter(Phase.DELETE_INSTANCE, "PhaseEntered")  # what it would do is done
     message = (
         "The machine was deleted outside the Hub. "
         "Start the workspace to get a new machine on its home disk."
     )
     return fail(step, problem_of(step, MACHINE_GONE, message))
+
+
+def turned_off(workspace: Workspace) -> Workspace:
+    """Return a workspace whose machine is off in the middle of an operation: it is not READY."""
+    off = replace(workspace, machine_running=False, running_since=None)
+    return replace(off, status=Status.SUSPENDED) if off.status is Status.READY else off
 
 
 def use_or_stop(step: Step) -> Decision:

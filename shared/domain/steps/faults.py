@@ -48,6 +48,7 @@ _REFUSALS = {
         False,
     ),
 }
+_WHAT = {Phase.SNAPSHOT: "the snapshot", Phase.RESIZE_DISK: "the larger disk"}
 _ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused {what}.", False)
 
 
@@ -200,11 +201,15 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
 def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
-    snapshots = refusal.calling is Phase.SNAPSHOT
     code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
-    told = text.format(what="the snapshot" if snapshots else "the machine")
+    told = text.format(what=_WHAT.get(refusal.calling, "the machine"))
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way_out = WAY_OUT[step.operation.kind]
+    if refusal.calling is Phase.RESIZE_DISK:
+        way_out = (
+            "The home is as large as it was, and nothing else has changed. Try again later, or "
+            "with a smaller size."
+        )
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way_out = f"Whoever runs this Hub must change that. {way_out}"
     message = f"{told} Compute Engine said{doing}: {refusal.said} {way_out}"
@@ -215,6 +220,7 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
 
 
 _LATER_OR_OTHER = "Try again later, or with another machine type."
+_LATER_OR_THERE = "Start it again later, with another zone, or without one."
 _LATER = {OperationKind.RESTORE: f"Try again later. {WAY_OUT[OperationKind.RESTORE]}"}
 
 
@@ -224,10 +230,12 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
     if leaving.free_zones:
         return leaving.enter(Phase.DELETE_DISK, "ZoneExhausted")
+    where, later = f"any configured zone ({', '.join(tried)})", _LATER_OR_OTHER
+    if step.operation.to_zone is not None:  # the only one that was tried
+        where, later = f"zone {step.workspace.zone}", _LATER_OR_THERE
     message = (
-        f"No capacity for {step.workspace.machine_type} in any configured zone "
-        f"({', '.join(tried)}). {_LATER.get(step.operation.kind, _LATER_OR_OTHER)} "
-        f"Compute said: {fault.message}"
+        f"No capacity for {step.workspace.machine_type} in {where}. "
+        f"{_LATER.get(step.operation.kind, later)} Compute said: {fault.message}"
     )
     return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))
 

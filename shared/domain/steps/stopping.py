@@ -6,11 +6,11 @@ from shared.domain.changes import Updated, without_memory
 from shared.domain.drift import ObservedState, observed_state, with_interval_of
 from shared.domain.idleness import awake_until
 from shared.domain.instance import SuspendInstance
-from shared.domain.steps.booting import boot_off
+from shared.domain.steps.booting import boot_off, turned_off
 from shared.domain.steps.failing import begin_cleanup, end_failed, recording
 from shared.domain.steps.moves import STOP, Go
 from shared.domain.steps.step import ARCHIVED, Call, Decision, Step
-from shared.domain.workspace import OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import OperationKind, Phase, Problem, Status
 
 # A machine that came back to running so often is stopped instead of suspended.
 MOST_SUSPENDS_UNDONE = 2
@@ -133,11 +133,11 @@ def go_on_off(step: Step) -> Updated:
     if step.operation.kind is OperationKind.RESTORE:
         why = "The home is restored, so the machine was shut down."
         without, notes = without_memory(step.workspace, why)
-        off = replace(step, workspace=_off(without))
+        off = replace(step, workspace=turned_off(without))
         return replace(Go(Phase.SNAPSHOT)(off), notes=notes)
     if step.operation.kind is OperationKind.ARCHIVE:
         without, notes = without_memory(step.workspace, ARCHIVED)
-        off = replace(step, workspace=_off(without))
+        off = replace(step, workspace=turned_off(without))
         return replace(Go(Phase.DELETE_INSTANCE)(off), notes=notes)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
     without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
@@ -151,13 +151,7 @@ def _keep_home_to_move(step: Step) -> Updated:
     """Go on with a machine that was shut down so that its workspace can move."""
     why = "The workspace moves to another zone, so the machine was shut down."
     without, notes = without_memory(step.workspace, why)
-    return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=_off(without))), notes=notes)
-
-
-def _off(workspace: Workspace) -> Workspace:
-    """Return a workspace whose machine is off in the middle of an operation: it is not READY."""
-    off = replace(workspace, machine_running=False, running_since=None)
-    return replace(off, status=Status.SUSPENDED) if off.status is Status.READY else off
+    return replace(Go(Phase.SNAPSHOT)(replace(step, workspace=turned_off(without))), notes=notes)
 
 
 def go_on_suspended(step: Step) -> Updated:
@@ -169,7 +163,7 @@ def go_on_suspended(step: Step) -> Updated:
     if step.operation.kind is OperationKind.START:
         return Go(Phase.SURVEY)(step)
     if step.operation.kind is OperationKind.RESTORE:
-        return Go(Phase.SNAPSHOT)(replace(step, workspace=_off(step.workspace)))
+        return Go(Phase.SNAPSHOT)(replace(step, workspace=turned_off(step.workspace)))
     if step.operation.kind is OperationKind.ARCHIVE:
-        return Go(Phase.DELETE_INSTANCE)(replace(step, workspace=_off(step.workspace)))
+        return Go(Phase.DELETE_INSTANCE)(replace(step, workspace=turned_off(step.workspace)))
     return end_suspended(step)

@@ -50,7 +50,11 @@ from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 
 MORE_EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "0"))
-POLICY = Policy(limits=Limits(workspaces=3, running=2))
+POLICY = Policy(
+    limits=Limits(workspaces=3, running=2),
+    archive_after=timedelta(minutes=20),
+    archive_notice=timedelta(minutes=5),
+)
 NO_LIMITS = replace(POLICY, limits=Limits(workspaces=3, running=3), changes_per_minute=1000)
 OWNERS = ("alice", "bob")
 NAMES = ("one", "two", "three", "four")
@@ -73,7 +77,9 @@ CALLS: dict[str, Calls] = {
     "change image": [*_DELETES, (InsertInstance,)],
     "change type": [*_DELETES, (InsertInstance,)],
     "restore": [(CreateSnapshot,), *_DELETES, (InsertInstance,)],
+    "archive": [(StopInstance,), (CreateSnapshot,), *_DELETES],
     "delete": _DELETES,
+    "purge": _DELETES,
 }
 FAULTS = [
     FaultKind.STOCK_OUT,
@@ -88,7 +94,7 @@ OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # only calls that need cap
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
 VERBS = (
     *("stop", "stop", "start", "start", "start as two", "get in", "ask the way"),
-    *("change image", "change type", "look", "delete", "restore"),
+    *("change image", "change type", "look", "delete", "restore", "archive", "archive", "purge"),
 )
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
 indexes = st.integers(0, 50)
@@ -190,7 +196,10 @@ class Lifecycle(RuleBasedStateMachine):
                 assert now.step >= was.step, "the step went down"
                 assert now.kind is was.kind
             else:
-                assert now.kind is OperationKind.DELETE, "only a DELETE may supersede an operation"
+                called_off = (was.kind, now.kind) == (OperationKind.ARCHIVE, OperationKind.START)
+                assert called_off or now.kind is OperationKind.DELETE, (
+                    "only a DELETE may supersede an operation, and a START an ARCHIVE"
+                )
                 assert was.kind is not OperationKind.DELETE
         if was is not None and was.kind is OperationKind.DELETE and now is None:
             assert after.status is Status.ERROR, "a DELETE ended without deletion and without error"
@@ -338,7 +347,9 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(
         nth=indexes,
         early=st.booleans(),
-        meanwhile=st.sampled_from(["same job", "delete", "start", "stop", "heartbeat", "nothing"]),
+        meanwhile=st.sampled_from(
+            ["same job", "delete", "start", "stop", "heartbeat", "archive", "nothing"]
+        ),
         seconds=st.sampled_from([0, 3, 20]),
     )
     def deliver_while_something_else_happens(
@@ -516,10 +527,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
-            # A STOP or a RESTORE that failed left the machine usable: START changes nothing, also
-            # not the error.
+            # A STOP, a RESTORE or an ARCHIVE that failed left the machine usable: START changes
+            # nothing, also not the error.
             failed = workspace.error.operation_kind if workspace.error else None
-            assert failed in {None, OperationKind.STOP, OperationKind.RESTORE}
+            leave = {OperationKind.STOP, OperationKind.RESTORE, OperationKind.ARCHIVE}
+            assert failed in {None, *leave}
             machine = self.world.machine(workspace)
             assert machine is not None
             assert machine.reported
@@ -531,7 +543,11 @@ class Lifecycle(RuleBasedStateMachine):
             assert machine.id == workspace.instance_id
 
     def check_way_out_by_delete(self) -> None:
-        """Check that each workspace can be deleted, and that nothing of it is left."""
+        """Check that each workspace can be deleted, and that nothing of it is left.
+
+        Compute takes six snapshots of a disk in an hour, and an ARCHIVE may have used them up.
+        """
+        self.world.clock.advance(timedelta(hours=1))
         for workspace in self.world.store.workspaces.values():
             self.world.delete(workspace.owner_id, workspace.id)
         self.world.run()
@@ -586,8 +602,10 @@ class Lifecycle(RuleBasedStateMachine):
                     self.world.start(owner, workspace_id, NewMachine(machine_type=machine_type))
                 case "restore":
                     self.restore(workspace)
-                case "delete":
-                    self.world.delete(owner, workspace_id)
+                case "archive":
+                    self.world.archive(owner, workspace_id)
+                case "delete" | "purge":
+                    self.world.delete(owner, workspace_id, purge=verb == "purge")
                 case "heartbeat" if machine is not None and machine.reported:
                     self.world.report(machine.report(ReportEvent.HEARTBEAT))
 

@@ -4,7 +4,7 @@ The calls are not listed here: a first, uninterrupted run finds them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,11 @@ from tests.fakes.records import a_snapshot
 from tests.fakes.world import World, place_of
 
 KEY = Key("a-key", "a-body")
+# The phases in which an ARCHIVE waits for what it has called.
+ARCHIVING = (
+    *(Phase.AWAIT_STOPPED, Phase.AWAIT_ABSENT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
+    Phase.AWAIT_DISK_ABSENT,
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,31 @@ def _archived(world: World) -> None:
     world.run()
 
 
+def _archiving(phase: Phase) -> Callable[[World], None]:
+    """Return what makes a READY workspace one whose ARCHIVE has come to a phase."""
+
+    def before(world: World) -> None:
+        world.archive("alice", world.ready().id)
+        world.run(lambda: _only(world).operation.phase is phase)
+
+    return before
+
+
+def _forgotten(world: World) -> None:
+    """Have a workspace that is suspended for so long that the clean-up announces its ARCHIVE."""
+    world.policy = replace(world.policy, archive_after=timedelta(days=14))
+    _suspended(world)
+    world.clock.advance(timedelta(days=12))
+
+
+def _announce_and_archive(world: World) -> None:
+    """Run the clean-up as long as it takes to announce an ARCHIVE, and then to begin it."""
+    _sweep_twice(world)
+    if _only(world).operation is None:
+        world.clock.advance(timedelta(days=4))
+        _sweep_twice(world)
+
+
 def _deleted(world: World) -> None:
     world.delete("alice", world.ready().id)
     world.run()
@@ -235,7 +265,17 @@ STORIES = {
     "purge by the clean-up": Story(_sweep_twice, _deleted_long_ago),
     "archive": Story(_of_alice(World.archive), _ready),
     "archive of a suspended one": Story(_of_alice(World.archive), _suspended),
+    "archive by the clean-up": Story(_announce_and_archive, _forgotten),
     "start of an archived one": Story(_of_alice(World.start), _archived),
+    "delete of an archived one": Story(_of_alice(World.delete), _archived),
+    **{
+        f"delete during an archive in {phase}": Story(_of_alice(World.delete), _archiving(phase))
+        for phase in ARCHIVING
+    },
+    **{
+        f"start during an archive in {phase}": Story(_of_alice(World.start), _archiving(phase))
+        for phase in (Phase.AWAIT_ABSENT, Phase.AWAIT_STORED)
+    },
     "restore": Story(_restore, _restorable),
     "restore that is refused": Story(_restore, _never_restored),
     "delete during a restore": Story(_of_alice(World.delete), _restoring),
@@ -288,6 +328,8 @@ def outcome(world: World) -> list[dict[str, Any]]:
             "zone": workspace.zone,
             "image": workspace.image_tag,
             "machine_running": workspace.machine_running,
+            "archived": workspace.archived_at is not None,
+            "made of": workspace.home_source is not None,
             "home_disk": workspace.home_disk is not None,
             "machine": (machine := world.machine(workspace))
             and (machine.state, machine.command.image_tag),
@@ -385,7 +427,12 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "purge by the clean-up": None,
         "archive": Status.SUSPENDED,
         "archive of a suspended one": Status.SUSPENDED,
+        "archive by the clean-up": Status.SUSPENDED,
         "start of an archived one": Status.READY,
+        "delete of an archived one": None,
+        **dict.fromkeys(f"delete during an archive in {phase}" for phase in ARCHIVING),
+        "start during an archive in await_absent": Status.READY,
+        "start during an archive in await_stored": Status.READY,
         "restore": Status.READY,
         "restore that is refused": Status.SUSPENDED,
         "delete during a restore": None,

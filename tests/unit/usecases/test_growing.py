@@ -296,6 +296,7 @@ def test_a_growth_that_compute_refuses_leaves_machine_memory_and_size(
         after = growing.move(wanted)
         case = (how, kind, after.status, after.error)
         assert after.error is not None, case
+        assert "the machine" not in after.error.message, case
         assert after.status is before.status, case
         assert after.has_memory, case
         assert after.instance_id == before.instance_id, case

@@ -420,6 +420,8 @@ def test_a_move_that_fails_leaves_machine_memory_and_home_as_they_were(
     after = moving.now
     assert after.error is not None
     assert (after.status, after.error.code) == (Status.SUSPENDED, WENT_WRONG[go_wrong])
+    one_was_tried = f"No capacity for {after.machine_type} in zone {THERE}." in after.error.message
+    assert one_was_tried is (go_wrong is zone_full)
     assert (after.zone, after.home_disk) == (ZONES[0], HomeDisk(moving.home.name, ZONES[0]))
     assert (after.home_source, after.has_memory, moving.content) == (None, True, WORK)
     assert after.instance_id == moving.before.instance_id

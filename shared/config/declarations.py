@@ -691,7 +691,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             SECONDS,
             "policy.deadlines.restore",
             "How long a RESTORE may take: with the upload of the snapshot that keeps what is in the"
-            " home, which may take many minutes, and with the boot of the new machine.",
+            " home, which may take many minutes, and with the boot of the new machine. A move"
+            " to another zone may wait as long for its snapshot.",
             default=_USUAL.deadlines.restore,
         ),
         Setting(

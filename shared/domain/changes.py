@@ -203,16 +203,18 @@ def _without_former_home(ended: Workspace, operation: Operation | None) -> Works
         machine.instance_id if machine else None,
         operation.former_detached_at,
         outlived=machine is not None,
+        copied_at=operation.copied_at,
     )
     return replace(moved, old_homes=(*moved.old_homes, old))
 
 
-def with_former_home(workspace: Workspace) -> Workspace:
+def with_former_home(workspace: Workspace, kept_until: datetime) -> Workspace:
     """Return the workspace with the home that it had before its RESTORE or its move.
 
     What that has made is nobody's before it is READY. Until it is deleted it is an old home, whose
-    content its snapshot has. Its machine is not the workspace's any more: after a RESTORE there is
-    none, and after a move there is the one of before.
+    content its snapshot has; ``kept_until`` is until when a worker may be about to make it. Its
+    machine is not the workspace's any more: after a RESTORE there is none, and after a move there
+    is the one of before.
     """
     operation = workspace.operation
     former = operation.former_home if operation else None
@@ -224,6 +226,7 @@ def with_former_home(workspace: Workspace) -> Workspace:
         workspace.zone,
         source.snapshot_id if source else None,
         workspace.instance_id if machine else None,
+        kept_until=kept_until,
     )
     back = replace(
         workspace,

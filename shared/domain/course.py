@@ -222,7 +222,9 @@ class _Seen:
         made = self.instance is not None or _leaves_home(record.operation)
         self.home_gb = record.home_gb or 0
         self.home = made or record.home_disk is not None
-        self.old = [_disk(record, each.name, each.zone) for each in record.old_homes]
+        self.old = [
+            _disk(record, each.name, each.zone) for each in record.old_homes if not each.absent
+        ]
         former = record.operation.former_home if record.operation else None
         if former is not None and not goes_on:  # that is the home again, and what was made is not
             self.home = True
@@ -395,9 +397,10 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
         if operation.phase in known:
             return known[operation.phase]
-    error = record.error
+    error, in_error = record.error, record.status is Status.ERROR
+    # After a move that failed so, the machine of before is there again.
     failed_to_make = error is not None and (
-        error.operation_kind is OperationKind.CREATE or error.code == MACHINE_GONE
+        error.operation_kind is OperationKind.CREATE or (in_error and error.code == MACHINE_GONE)
     )
     if failed_to_make or record.instance_id is None:
         return None

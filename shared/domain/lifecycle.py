@@ -26,7 +26,7 @@ from shared.domain.jobs import MOST_DOUBLINGS, Job
 from shared.domain.policy import Policy
 from shared.domain.snapshot_room import KnownSnapshots, check_room
 from shared.domain.snapshots import Snapshot, SnapshotState, source_of, unwanted
-from shared.domain.steps import ARCHIVED, SNAPSHOT_PHASES, WAY_OUT, Step, fail, problem_of
+from shared.domain.steps import ARCHIVED, SNAPSHOT_PHASES, Step, fail, problem_of, way_out
 from shared.domain.workspace import (
     MAKING,
     Activity,
@@ -40,6 +40,7 @@ from shared.domain.workspace import (
 
 ARCHIVED_AGAIN_AFTER = timedelta(days=1)  # after an automatic ARCHIVE that failed
 CLEANUP = "cleanup"  # the id of the actor that stands for the scheduled clean-up
+_NONE_KNOWN = KnownSnapshots()
 _NOT_STOPPED_YET = {Phase.SUSPEND, Phase.STOP}  # the phases of a STOP before Compute is called
 
 
@@ -66,7 +67,8 @@ class NewMachine:
     ``rebuild``: make a new machine on the same home, even if nothing else is to change and the
     present one could be resumed or is in use. ``name`` is the workspace's name from now on: its own
     may be another's, if a DELETE of this one has failed. ``may_move``: if its zone has no capacity,
-    move it to another one. ``zone``: move it to this one. Its memory is lost by that.
+    move it to another one. ``zone``: move it to this one; with both, to any other if this one has
+    no capacity. Its memory is lost by that.
     ``home_disk_gb`` is the size to which its home is to grow; that takes a new machine.
     """
 
@@ -177,23 +179,33 @@ def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | N
 
 
 def start(
-    workspace: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
+    workspace: Workspace,
+    new: NewOperation,
+    machine: NewMachine,
+    policy: Policy,
+    known: KnownSnapshots = _NONE_KNOWN,
 ) -> Updated | None:
     """Ask that a workspace be usable.
 
     It gets a new machine on the same home disk if its image or machine type is to change, or if it
     is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
     change, or if the same START is under way. A START that makes a new machine anyway is the same
-    as a rebuild; once it has ended, another rebuild is another START. An ARCHIVE that has not begun
-    to delete the home disk is called off (``_start_instead``).
+    as a rebuild; once it has ended, another rebuild is another START. If the same START is under
+    way and has not heard that it may move, that is noted. An ARCHIVE that has not begun to delete
+    the home disk is called off (``_start_instead``). ``known`` are the workspace's snapshots; they
+    count only if it is to move to another zone.
 
     Raises:
-        OperationUnderWayError: another operation is under way, or a START with another machine or
-            name. A READY workspace of which a snapshot is taken is ready all the same.
+        InvalidRequestError: it cannot move to this zone, or its home cannot get this size.
+        OperationUnderWayError: another operation is under way, or a START with another machine,
+            zone or name. A READY workspace of which a snapshot is taken is ready all the same.
+        TooManyRequestsError: it runs and is to move, and another snapshot was asked for too short a
+            time ago.
+        QuotaExceededError: it is to move, and there will be no room for the snapshot of its home.
     """
     archiving = workspace.operation
     if archiving is not None and archiving.yields_to_start and workspace.home_disk is not None:
-        return _start_instead(workspace, archiving, new, machine, policy)
+        return _start_instead(workspace, new, machine, policy, known)
     name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
@@ -205,14 +217,14 @@ def start(
     stays = workspace.status is Status.READY and not changed and not machine.rebuild
     if under_way is not None and not (workspace.machine_operation is None and stays):
         if _is_same_start(workspace, under_way, machine):
-            return None
+            return _allowing_move(workspace, under_way, new) if machine.may_move else None
         raise OperationUnderWayError(under_way)
     renamed = replace(workspace, name=name)
     if grows and workspace.home_disk is None:
         renamed = replace(renamed, home_gb=machine.home_disk_gb)  # its disk is made so
         grows = False
     if moves:
-        return _start_elsewhere(renamed, new, machine, policy)
+        return _start_elsewhere(renamed, new, machine, policy, known)
     if grows:
         return _begin(renamed, _growing(renamed, new, machine, policy), policy)
     if other_machine or machine.rebuild:
@@ -230,10 +242,10 @@ def start(
 
 def _start_instead(
     workspace: Workspace,
-    archiving: Operation,
     new: NewOperation,
     machine: NewMachine,
     policy: Policy,
+    known: KnownSnapshots,
 ) -> Updated | None:
     """Call an ARCHIVE off and begin a START. The home disk is there, and nothing deletes it.
 
@@ -246,12 +258,14 @@ def _start_instead(
     Raises:
         OperationUnderWayError: the machine is going, and the START is to move the workspace.
     """
+    archiving = workspace.operation
+    assert archiving is not None  # noqa: S101 -- that is what is called off
     deletes = archiving.phase is Phase.DELETE_INSTANCE and archiving.attempt > 0
     is_going = deletes or archiving.phase is Phase.AWAIT_ABSENT
     if is_going and machine.zone not in {None, workspace.zone}:
         raise OperationUnderWayError(archiving)
     free = _without_archive(workspace, archiving)
-    begun = start(free, new, machine, policy)
+    begun = start(free, new, machine, policy, known)
     if begun is None or begun.workspace.operation is None:  # it has a machine that can be used
         return begun
     operation = begun.workspace.operation
@@ -329,7 +343,11 @@ def _with_wanted(operation: Operation, workspace: Workspace, machine: NewMachine
 
 
 def _start_elsewhere(
-    workspace: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
+    workspace: Workspace,
+    new: NewOperation,
+    machine: NewMachine,
+    policy: Policy,
+    known: KnownSnapshots,
 ) -> Updated:
     """Begin a START that moves the workspace to a zone.
 
@@ -339,6 +357,7 @@ def _start_elsewhere(
     Raises:
         InvalidRequestError: the machine that the workspace had there before it moved still has the
             name.
+        TooManyRequestsError, QuotaExceededError: as ``_check_can_be_kept`` raises them.
     """
     assert machine.zone is not None  # noqa: S101 -- that is why
     if any(old.zone == machine.zone and old.instance_id for old in workspace.old_homes):
@@ -347,7 +366,6 @@ def _start_elsewhere(
             "hour, unless somebody has used it since. Choose another zone, or try again later"
         )
         raise InvalidRequestError([FieldProblem("zone", message)])
-    others = tuple(each for each in policy.zones if each != machine.zone)
     if workspace.home_disk is None:
         survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
         there = replace(
@@ -358,11 +376,49 @@ def _start_elsewhere(
             image_tag=machine.image_tag or workspace.image_tag,
             machine_type=machine.machine_type or workspace.machine_type,
         )
-        operation = replace(survey, to_zone=machine.zone, zones_tried=others)
+        operation = replace(survey, to_zone=machine.zone, may_move=machine.may_move)
         return _begin(there, operation, policy)
+    _check_can_be_kept(workspace, new, known, policy)
     moving = _operation(OperationKind.START, Phase.STOP, new, policy)
-    operation = replace(moving, to_zone=machine.zone, moves=True, home_gb=machine.home_disk_gb)
+    operation = replace(
+        moving,
+        to_zone=machine.zone,
+        moves=True,
+        may_move=machine.may_move,
+        home_gb=machine.home_disk_gb,
+        deadline_at=new.now + policy.deadlines.restore,
+    )
     return _begin(workspace, _with_wanted(operation, workspace, machine), policy)
+
+
+def _check_can_be_kept(
+    workspace: Workspace, new: NewOperation, known: KnownSnapshots, policy: Policy
+) -> None:
+    """Refuse a move of whose home no snapshot can be taken now.
+
+    If only the pause between two is not over, a machine that is off loses nothing by waiting for it
+    in the operation. One that runs would be shut down, and its workspace could not be used.
+
+    Raises:
+        TooManyRequestsError: another snapshot was asked for too short a time ago.
+        QuotaExceededError: there will be no room for it (``snapshot_room``).
+    """
+    next_at = next_snapshot_at(workspace, policy)
+    if workspace.machine_running and next_at is not None and new.now < next_at:
+        raise TooManyRequestsError(
+            "A move takes a snapshot of the home, and another one was asked for a short time ago. "
+            f"The workspace can move from {next_at:%Y-%m-%dT%H:%M:%SZ} on.",
+            next_at - new.now,
+        )
+    check_room(known, policy)
+
+
+def _allowing_move(workspace: Workspace, under_way: Operation, new: NewOperation) -> Updated | None:
+    """Note that the START that is under way may move the workspace. None if it is noted."""
+    if under_way.may_move:
+        return None
+    allowed = replace(under_way, may_move=True)
+    return Updated(replace(workspace, operation=allowed, updated_at=new.now), "MoveAllowed")
 
 
 def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
@@ -515,7 +571,8 @@ def delete(
     operation = replace(begun_now, purge=purge or policy.undelete_for is None)
     if under_way is not None and under_way.kind in MAKING:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
-    begun = _begin(with_former_home(workspace), operation, policy)
+    back = with_former_home(workspace, new.now + policy.worker_timeout)
+    begun = _begin(back, operation, policy)
     if under_way is not None and under_way.phase in {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}:
         return replace(begun, snapshots=(unwanted(workspace, None, new.now, policy),))
     return begun
@@ -866,7 +923,7 @@ def give_up(
         return None
     message = (
         f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. "
-        f"{WAY_OUT[operation.kind]}"
+        f"{way_out(operation)}"
     )
     step = Step(workspace=workspace, operation=operation, now=now, policy=policy)
     return fail(step, problem_of(step, "NOT_CARRIED_OUT", message, retryable=True))

@@ -48,10 +48,11 @@ class SeenOldHome:
     there: DiskSnapshot | None = None
 
 
-def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFate:
+def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime) -> OldHomeFate:
     """Decide about an old home of a workspace without an operation.
 
-    If a person has deleted the snapshot since, its disk goes, too. A disk that is attached to
+    If a person has deleted the snapshot since, its disk goes, too. One that does not exist is
+    forgotten once no worker can be about to make it. A disk that is attached to
     another machine than its own, that somebody has used since, or that the Hub has not made, stays.
     So do machine and disk if somebody has used them since the snapshot was taken. If a RESTORE has
     made a machine with it in another zone, and could not delete that because Compute did not
@@ -63,8 +64,11 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFat
     machine = seen.machine if seen.machine and seen.machine.id == old.instance_id else None
     if machine is not None and not old.outlived:
         return OldHomeFate.MACHINE_GOES
-    if disk is None or is_home:
+    if is_home:
         return OldHomeFate.FORGOTTEN
+    if disk is None:
+        awaited = old.kept_until is not None and now < old.kept_until
+        return OldHomeFate.STAYS if awaited else OldHomeFate.FORGOTTEN
     if not old.outlived and _is_left_elsewhere(workspace, old, seen.machine):
         return OldHomeFate.MACHINE_GOES
     attached = machine is not None
@@ -76,12 +80,13 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome) -> OldHomeFat
         return OldHomeFate.STAYS
     if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
         return OldHomeFate.STAYS
-    if snapshot is None or snapshot.state is SnapshotState.DELETING:
-        return OldHomeFate.STAYS if old.outlived and not old.deleting else OldHomeFate.GOES
-    stored = there is not None and there.status is SnapshotStatus.READY
-    if there is None or not stored or snapshot.state is not SnapshotState.READY:
-        return OldHomeFate.STAYS
-    if _is_used(old, disk, machine, there):
+    copied_at = old.copied_at
+    if snapshot is not None and snapshot.state is not SnapshotState.DELETING:
+        stored = there is not None and there.status is SnapshotStatus.READY
+        if there is None or not stored or snapshot.state is not SnapshotState.READY:
+            return OldHomeFate.STAYS
+        copied_at = there.created_at
+    if _is_used(old, disk, machine, copied_at):
         return OldHomeFate.USED
     return OldHomeFate.MACHINE_GOES if attached else OldHomeFate.GOES
 
@@ -91,7 +96,9 @@ def _is_left_elsewhere(workspace: Workspace, old: OldHome, machine: Instance | N
     return machine is not None and machine.zone != workspace.zone and old.name in machine.disks
 
 
-def _is_used(old: OldHome, disk: Disk, machine: Instance | None, there: DiskSnapshot) -> bool:
+def _is_used(
+    old: OldHome, disk: Disk, machine: Instance | None, copied_at: datetime | None
+) -> bool:
     """Say whether somebody may have used an old home since its snapshot was taken.
 
     Its machine was off then. Once that is gone, the time of its end tells, unless the Hub itself
@@ -100,10 +107,11 @@ def _is_used(old: OldHome, disk: Disk, machine: Instance | None, there: DiskSnap
     if not old.outlived:
         return False
     if machine is not None:
-        off = machine.state in _OFF and machine.off_since is not None
-        return not off or (machine.off_since or there.created_at) > there.created_at
-    detached = disk.detached_at is not None and disk.detached_at > there.created_at
-    return detached and not old.deleting
+        off_since = machine.off_since if machine.state in _OFF else None
+        return off_since is None or copied_at is None or off_since > copied_at
+    if old.deleting or disk.detached_at is None:
+        return False
+    return copied_at is None or disk.detached_at > copied_at
 
 
 def with_deleting(workspace: Workspace, old: OldHome, now: datetime) -> Updated | None:

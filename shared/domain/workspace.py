@@ -177,7 +177,10 @@ class OldHome:
     somebody has used it since. None if it is not known. ``outlived``: somebody may have used it
     since that snapshot was taken, as its machine stayed when the workspace moved. Without that,
     nobody ever had to do with its machine: a move has made both, and they were not proven.
-    ``deleting``: the Hub itself has that machine deleted.
+    ``deleting``: the Hub itself has that machine deleted. ``copied_at`` is when that snapshot was
+    made, by Compute's time; None if it is not known. ``kept_until`` is until when it is known
+    though Compute has no such disk, since a worker may be about to make it; None if no worker can
+    be. ``absent``: it was seen that there is none.
     """
 
     name: str
@@ -187,6 +190,9 @@ class OldHome:
     detached_at: datetime | None = None
     outlived: bool = False
     deleting: bool = False
+    copied_at: datetime | None = None
+    kept_until: datetime | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +272,7 @@ class Operation:
     moment in which the new one is recorded, and ``former_detached_at`` is when its machine let go
     of it, by Compute's time. ``last_copy`` is the snapshot that has what is in the home that the
     operation takes away, from the moment in which it is known, and ``copied_at`` is
-    when it was made, by Compute's time, if the operation has taken it. ``home_detached``: no
+    when it was made, by Compute's time. ``home_detached``: no
     machine had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the
     workspace is kept when it is deleted. ``may_move``: the person agrees that a START without
     capacity moves the workspace to another zone, and ``to_zone`` is the zone in which they want it.

@@ -32,7 +32,7 @@ from shared.domain.snapshots import (
     source_of,
 )
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
-from shared.domain.workspace import HomeSource, Operation, OperationKind, Workspace
+from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
 from shared.usecases.calls import perform_in_step
 from shared.usecases.follow_snapshot import follow_snapshot
@@ -214,7 +214,7 @@ class _Delivery:
             else "",
         )
         if disk is not None and steps.seeks_copy(replace(step, inputs=seen)):
-            seen = replace(seen, has_copy=self._copy_of(workspace, disk))
+            seen = self._with_copy(seen, workspace, disk)
         source = steps.source_to_read(replace(step, inputs=seen))
         if source is not None:
             seen = replace(seen, source=machines.get_snapshot(source))
@@ -255,7 +255,7 @@ class _Delivery:
         seen = replace(seen, disk_exists=True, home_users=disk.users)
         if not steps.seeks_copy(replace(step, inputs=seen)):
             return seen
-        return replace(seen, has_copy=self._copy_of(workspace, disk))
+        return self._with_copy(seen, workspace, disk)
 
     def _without_home(self, step: Step) -> StepInput:
         """Look for a home that is not where it was. A DELETE takes what is left of it."""
@@ -271,8 +271,8 @@ class _Delivery:
                 return replace(seen, has_copy=source_of(replace(each, disk_gb=there.disk_gb)))
         return seen
 
-    def _copy_of(self, workspace: Workspace, disk: Disk) -> HomeSource | None:
-        """Return a READY snapshot taken since a machine last had the disk; None if there is none.
+    def _with_copy(self, seen: StepInput, workspace: Workspace, disk: Disk) -> StepInput:
+        """Return what was seen, with a READY snapshot taken since a machine last had the disk.
 
         Whether one has had it since then, the generation says of the Hub's own machines, and
         Compute's two times of all others. A DELETE and an ARCHIVE take their own only after the
@@ -280,7 +280,7 @@ class _Delivery:
         asked for it.
         """
         if disk.in_use:
-            return None
+            return seen
         free_since = disk.detached_at or disk.created_at
         operation = workspace.operation
         own = operation.id if operation and operation.kind in steps.TAKING_HOME else None
@@ -294,8 +294,9 @@ class _Delivery:
             if there is None or not stored or not is_of_disk(there, disk.name):
                 continue
             if there.created_at >= free_since:
-                return source_of(replace(known, disk_gb=there.disk_gb))
-        return None
+                copy = source_of(replace(known, disk_gb=there.disk_gb))
+                return replace(seen, has_copy=copy, copy_made_at=there.created_at)
+        return seen
 
     def _see_elsewhere(self, step: Step) -> StepInput:
         """Read from all zones what this step needs of them."""

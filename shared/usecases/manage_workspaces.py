@@ -8,9 +8,9 @@ from datetime import datetime
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.access import Actor, authorize_list
-from shared.domain.changes import look_job
+from shared.domain.changes import Updated, look_job
 from shared.domain.drift import has_drifted
-from shared.domain.dry_run import NO_ID, DryRun, losing_snapshots
+from shared.domain.dry_run import NO_ID, DryRun, losing_snapshots, making_room_first
 from shared.domain.errors import (
     HubError,
     NotAllowedError,
@@ -22,11 +22,20 @@ from shared.domain.last_copies import undelete_until
 from shared.domain.lifecycle import NewConnection, NewMachine, NewOperation
 from shared.domain.machine_access import is_due
 from shared.domain.policy import Policy
-from shared.domain.snapshots import SnapshotState
+from shared.domain.snapshot_room import KnownSnapshots, making_room
+from shared.domain.snapshots import Snapshot, SnapshotState
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
 from shared.usecases.records import Records, readable
-from shared.usecases.requests import DRY_RUN, Requested, dry_run, read, request_change
+from shared.usecases.requests import (
+    DRY_RUN,
+    Requested,
+    dry_run,
+    dry_run_by_snapshots,
+    read,
+    request_change,
+    request_change_by_snapshots,
+)
 from shared.usecases.seen_machines import SeenMachines
 
 
@@ -147,30 +156,48 @@ def start_workspace(
 ) -> tuple[Workspace, bool]:
     """Begin to make a workspace usable. Returns it, and whether an operation is under way.
 
+    One that names a zone costs a query of the workspace's snapshots, too.
+
     Raises:
-        WorkspaceNotFoundError, OperationUnderWayError, QuotaExceededError, TooManyRequestsError,
-        UnavailableError
+        WorkspaceNotFoundError, InvalidRequestError, OperationUnderWayError, QuotaExceededError,
+        TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace = request_change(
-        records,
-        policy,
-        Requested(actor, workspace_id, "StartRequested"),
-        lambda ws: lifecycle.start(ws, _operation(records, actor, operation_id), machine, policy),
-    )
+    requested = Requested(actor, workspace_id, "StartRequested")
+
+    def decide(workspace: Workspace, known: KnownSnapshots) -> Updated | None:
+        new = _operation(records, actor, operation_id)
+        return lifecycle.start(workspace, new, machine, policy, known)
+
+    if machine.zone is not None:
+        workspace = request_change_by_snapshots(records, policy, requested, decide)
+    else:
+        workspace = request_change(
+            records, policy, requested, lambda ws: decide(ws, KnownSnapshots())
+        )
     return workspace, workspace.operation is not None
 
 
 def dry_run_start(
     records: Records, policy: Policy, actor: Actor, workspace_id: str, machine: NewMachine
 ) -> DryRun:
-    """Return what ``start_workspace`` would do (``requests.dry_run``)."""
-    return dry_run(
-        records,
-        policy,
-        Requested(actor, workspace_id, DRY_RUN),
-        lambda ws: lifecycle.start(ws, _operation(records, actor, NO_ID), machine, policy),
-    )
+    """Return what ``start_workspace`` would do (``requests.dry_run``).
+
+    If it is to move, that says which snapshot is deleted to make room for the one of its home.
+    """
+    requested = Requested(actor, workspace_id, DRY_RUN)
+    going: list[Snapshot] = []
+
+    def decide(workspace: Workspace, known: KnownSnapshots) -> Updated | None:
+        new = _operation(records, actor, NO_ID)
+        change = lifecycle.start(workspace, new, machine, policy, known)
+        operation = change.workspace.operation if change else None
+        going[:] = making_room(known, policy) if operation and operation.moves else ()
+        return change
+
+    if machine.zone is None:
+        return dry_run(records, policy, requested, lambda ws: decide(ws, KnownSnapshots()))
+    return making_room_first(dry_run_by_snapshots(records, policy, requested, decide), going)
 
 
 def keep_workspace_awake(records: Records, policy: Policy, asked: "KeepAwake") -> Workspace:

@@ -306,7 +306,7 @@ class _Run:
         at = Place(old.zone, record.instance_name)
         machine = self.machines.get(at) if old.instance_id or (disk and disk.in_use) else None
         seen = SeenOldHome(disk=disk, machine=machine, snapshot=snapshot, there=there)
-        fate = fate_of(record, old, seen)
+        fate = fate_of(record, old, seen, self.records.clock())
         if fate is OldHomeFate.USED:
             logs.warning("OldHomeUsed", workspace_id=record.id, name=old.name, zone=old.zone)
             self.report.done.setdefault("OldHomeUsed", []).append(record.id)

@@ -159,7 +159,20 @@ FULL = Workspace(
         "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60, "home-1", "home-1-7"
     ),
     snapshot_asked_at=NOW - timedelta(hours=6),
-    old_homes=(OldHome("home-0", "us-west1-a", "8d3f", "77", NOW, outlived=True, deleting=True),),
+    old_homes=(
+        OldHome(
+            "home-0",
+            "us-west1-a",
+            "8d3f",
+            "77",
+            NOW,
+            outlived=True,
+            deleting=True,
+            copied_at=NOW,
+            kept_until=NOW,
+            absent=True,
+        ),
+    ),
     archived_at=NOW - timedelta(hours=7),
     archive_announced_at=NOW - timedelta(hours=8),
     home_gb=60,

@@ -11,12 +11,12 @@
 from shared.domain.steps.booting import HOME_DISK_GONE, remake
 from shared.domain.steps.failing import (
     CONSOLE_TAIL_BYTES,
-    WAY_OUT,
     fail,
     may_still_be_saved,
     overdue_unseen,
     problem_of,
     recording,
+    way_out,
 )
 from shared.domain.steps.moves import PlainMove
 from shared.domain.steps.snapshotting import ObservedSnapshot
@@ -57,7 +57,6 @@ __all__ = [
     "SNAPSHOT_TABLE",
     "TABLE",
     "TAKING_HOME",
-    "WAY_OUT",
     "Call",
     "Decision",
     "ObservedSnapshot",
@@ -79,4 +78,5 @@ __all__ = [
     "seeks_copy",
     "seeks_elsewhere",
     "source_to_read",
+    "way_out",
 ]

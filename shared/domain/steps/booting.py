@@ -11,11 +11,11 @@ from shared.domain.drift import (
     observed_state,
     with_interval_of,
 )
-from shared.domain.instance import InsertInstance, RefreshMetadata
+from shared.domain.instance import InsertInstance, Instance, RefreshMetadata
 from shared.domain.ownership import has_another_home
 from shared.domain.renewal import why_too_old
 from shared.domain.snapshots import SNAPSHOT_GONE
-from shared.domain.steps.failing import WAY_OUT, end_failed, fail, problem_of
+from shared.domain.steps.failing import NO_CAPACITY, end_failed, fail, problem_of, way_out
 from shared.domain.steps.moves import STOP
 from shared.domain.steps.step import Call, Decision, Move, Step
 from shared.domain.workspace import (
@@ -91,7 +91,7 @@ def _fail_beside_foreign_home(step: Step) -> Updated:
         message = (
             f"A disk that the Hub has not made has the name {step.workspace.disk_name}, which the "
             f"new home needs, in zone {step.workspace.zone}. Delete that disk. "
-            f"{WAY_OUT[step.operation.kind]}"
+            f"{way_out(step.operation)}"
         )
         return fail(step, problem_of(step, "COMPUTE_NAME_TAKEN", message))
     message = (
@@ -111,10 +111,10 @@ def _go_on_without_source(step: Step) -> Updated:
         given_up = replace(step, workspace=replace(step.workspace, home_source=None))
         note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
         return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
-    way_out = "Delete the workspace, or start it with empty_home to go on with an empty home."
+    way = "Delete the workspace, or start it with empty_home to go on with an empty home."
     if step.has_switched:
-        way_out = WAY_OUT[step.operation.kind]
-    return fail(step, problem_of(step, SNAPSHOT_GONE, f"{gone}. {way_out}"))
+        way = way_out(step.operation)
+    return fail(step, problem_of(step, SNAPSHOT_GONE, f"{gone}. {way}"))
 
 
 def follow_home(step: Step, phase: Phase) -> Updated | None:
@@ -153,8 +153,13 @@ def fail_without_home(step: Step) -> Updated:
 
 
 def take_inserted(step: Step) -> Updated:
-    """Take a machine that an earlier delivery of this step has made, and wait for its report."""
+    """Take a machine that an earlier delivery of this step has made, and wait for its report.
+
+    One with another home is not it: an earlier RESTORE or move has left it.
+    """
     instance = step.inputs.instance
+    if instance is not None and step.has_switched and has_another_home(step.workspace, instance):
+        return _make_way(step, instance)
     known = replace(
         with_interval_of(step.workspace, instance),
         instance_id=instance.id if instance else None,
@@ -166,6 +171,25 @@ def take_inserted(step: Step) -> Updated:
     # A machine that boots may yet turn out to have no capacity.
     booting = state is ObservedState.BOOTING
     return found.enter(Phase.INSERTING if booting else Phase.AWAIT_READY, "InstanceFound")
+
+
+def _make_way(step: Step, instance: Instance) -> Updated:
+    """Delete a machine that nobody ever used, so that the new one can have its name.
+
+    If it is not known as one of those, it stays, and the operation ends.
+    """
+    unproven = {
+        old.name
+        for old in step.workspace.old_homes
+        if old.zone == instance.zone and not old.outlived
+    }
+    if unproven & {*instance.disks}:
+        return step.enter(Phase.DELETE_INSTANCE, "LeftMachineFound")
+    message = (
+        f"A machine with another home of the workspace has the name {instance.name} in zone "
+        f"{instance.zone}. Delete that machine. {way_out(step.operation)}"
+    )
+    return end_failed(step, problem_of(step, "COMPUTE_NAME_TAKEN", message))
 
 
 # ---- booting a machine ---------------------------------------------------------------------------
@@ -200,8 +224,7 @@ def boot_restored(step: Step) -> Updated:
     """
     workspace, operation = step.workspace, step.operation
     if operation.restores is not None and not step.has_switched:
-        new_disk = f"home-{workspace.id}-{workspace.generation + 1}"
-        source = replace(operation.restores, new_disk=new_disk)
+        source = replace(operation.restores, new_disk=_new_home(workspace))
         was_gb = max(workspace.home_gb or 0, step.inputs.home_gb or 0) or None
         operation = replace(
             operation,
@@ -225,16 +248,14 @@ def boot_elsewhere(step: Step) -> Updated:
         return leave_started(step)
     copy = operation.last_copy
     tried = {workspace.zone, *operation.zones_tried}
-    if operation.to_zone is not None:
-        tried |= set(step.policy.zones) - {operation.to_zone}
     operation = replace(operation, zones_tried=tuple(sorted(tried)))
     free = replace(step, operation=operation).free_zones
     if copy is None or not free:
         message = (
-            f"Zone {workspace.zone} has no capacity for {workspace.machine_type} now, and there is "
-            "no other zone to move to. Start it again later."
+            f"There is no zone to move to. The workspace is in zone {workspace.zone}, as it was. "
+            "Start it to go on there when that has capacity."
         )
-        return fail(step, problem_of(step, "NO_CAPACITY", message, retryable=True))
+        return fail(step, problem_of(step, NO_CAPACITY, message, retryable=True))
     machine = FormerMachine(
         workspace.instance_id if step.inputs.instance is not None else None,
         workspace.generation,
@@ -267,7 +288,7 @@ def with_wanted(workspace: Workspace, operation: Operation) -> Workspace:
 
 
 def _new_home(workspace: Workspace) -> str:
-    """Return the name of a new disk that no earlier home of the workspace has.
+    """Return the name of a new disk that no earlier home of the workspace has, in any zone.
 
     After a move that has failed, the generation is what it was before.
     """
@@ -366,7 +387,7 @@ def fail_stopped(step: Step) -> Updated:
     """Fail because the machine was stopped while it booted."""
     message = (
         "The machine was stopped while it booted, by hand or because its capacity was taken back. "
-        f"{WAY_OUT[step.operation.kind]}"
+        f"{way_out(step.operation)}"
     )
     return fail(step, problem_of(step, "MACHINE_STOPPED", message, retryable=True))
 

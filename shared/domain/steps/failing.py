@@ -25,9 +25,10 @@ from shared.domain.steps.step import (
     UNCAPTURED_PHASES,
     Step,
 )
-from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
+from shared.domain.workspace import OldHome, Operation, OperationKind, Phase, Problem, Status
 
 CONSOLE_TAIL_BYTES = 2000
+NO_CAPACITY = "NO_CAPACITY"
 UPLOAD_PATIENCE = timedelta(days=1)  # for which a DELETE or an ARCHIVE waits for its copy
 
 # What a person can do after an operation of each kind has failed.
@@ -40,6 +41,17 @@ WAY_OUT = {
     OperationKind.RESTORE: "The home is what it was. Start the workspace, or restore it again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
+WAY_OUT_OF_MOVE = "The workspace is where it was. Start it to go on there, or move it again."
+_WAY_OUT_OF_GROWING = (
+    "Start the workspace as it is, or ask for a larger home again: later, or for a smaller size."
+)
+
+
+def way_out(operation: Operation) -> str:
+    """Return what a person can do after this operation has failed."""
+    if operation.phase in GROWING_PHASES:
+        return _WAY_OUT_OF_GROWING
+    return WAY_OUT_OF_MOVE if operation.moves else WAY_OUT[operation.kind]
 
 
 def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) -> Problem:
@@ -86,7 +98,7 @@ def without_last_copy(step: Step, why: str, *, retryable: bool = True) -> Proble
     if step.operation.kind is OperationKind.ARCHIVE:
         message = (
             "The workspace was not archived, because no snapshot of its home could be made. "
-            f"{why} {WAY_OUT[step.operation.kind]}"
+            f"{why} {way_out(step.operation)}"
         )
         return problem_of(step, LAST_COPY_NOT_MADE, message, retryable=retryable)
     why = why.replace(f" {WAY_OUT[OperationKind.DELETE]}", "")
@@ -111,7 +123,8 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     """End the operation with a problem.
 
     A STOP and a RESTORE leave the status that the machine's state means, and a SNAPSHOT the one
-    that there was; every other operation ends in ERROR. A worker looks again later: the machine may
+    that there was; every other operation ends in ERROR, except a START of an archived workspace
+    that has found no capacity. A worker looks again later: the machine may
     have been between two states. A snapshot that was taken, or may have been, and has no record
     yet gets one, by which it is deleted.
     """
@@ -125,6 +138,9 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     if kind is OperationKind.DELETE and step.operation.phase in SNAPSHOT_PHASES:
         problem = without_last_copy(step, problem.message, retryable=problem.retryable)
     status = Status.ERROR
+    if problem.code == NO_CAPACITY and workspace.archived_at is not None:
+        status = Status.SUSPENDED
+        step = replace(step, workspace=replace(workspace, instance_id=None, machine_made_at=None))
     if kind is OperationKind.STOP and instance is not None:
         recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
         before = replace(workspace, status=recorded, error=None)
@@ -139,8 +155,7 @@ def _end_as_its_machine_is(step: Step, problem: Problem, *, seen: bool = True) -
     """End a RESTORE, an ARCHIVE, a move or a growth with the status that the machine means.
 
     The home is what it was before a RESTORE or a move; after an ARCHIVE it may be its snapshot
-    already. What they have made is an old home, unless it is seen to be gone, or to be somebody
-    else's. The machine of before a move was off when the home was switched; a worker looks at it.
+    already. The machine of before a move was off when the home was switched; a worker looks at it.
     ``seen``: this step has looked.
     """
     observed = observed_state(step.inputs.instance)
@@ -162,10 +177,12 @@ def _end_as_its_machine_is(step: Step, problem: Problem, *, seen: bool = True) -
         asleep = was.status is Status.SUSPENDED and was.instance_id is None
         lacks_none = asleep and observed is ObservedState.ABSENT
         status = Status.SUSPENDED if lacks_none else Status.ERROR
-    back = replace(step, workspace=with_former_home(step.record))
+    kept_until = step.now + step.policy.worker_timeout
+    back = replace(step, workspace=with_former_home(step.record, kept_until))
     looked = seen and not step.inputs.pending and step.operation.phase in DISK_PHASES
-    if looked and (step.inputs.home_is_foreign or not step.inputs.disk_exists):
-        back = replace(back, workspace=replace(back.workspace, old_homes=was.old_homes))
+    if looked and step.has_switched:
+        homes = _seen_again(step, back.workspace.old_homes)
+        back = replace(back, workspace=replace(back.workspace, old_homes=homes))
     ended = back.finish(status, f"{step.operation.kind.capitalize()}Failed", problem)
     ended = recording(
         ended,
@@ -173,6 +190,19 @@ def _end_as_its_machine_is(step: Step, problem: Problem, *, seen: bool = True) -
         attend_at=step.now + step.policy.attend_after,
     )
     return replace(ended, snapshots=_uncaptured(step, problem))
+
+
+def _seen_again(step: Step, homes: tuple[OldHome, ...]) -> tuple[OldHome, ...]:
+    """Return a workspace's old homes, the last of which a RESTORE or a move has made.
+
+    It is none if the disk is seen to be somebody else's. If its machine is gone, the name is free.
+    The disk is known even if it is gone: a worker may be about to make it.
+    """
+    *others, made = homes
+    if step.inputs.home_is_foreign:
+        return tuple(others)
+    machine_id = None if step.inputs.instance is None else made.instance_id
+    return (*others, replace(made, instance_id=machine_id, absent=not step.inputs.disk_exists))
 
 
 # The phases of an ARCHIVE that come after its machine is gone.
@@ -250,7 +280,7 @@ def overdue(step: Step) -> Updated:
     if in_use and refused_last and names_holder:
         message = (
             f"The {kind} did not end {_within(step)}, because something else uses a disk that it "
-            f"needs.{said} Detach it there. {WAY_OUT[kind]}"
+            f"needs.{said} Detach it there. {way_out(operation)}"
         )
         return fail(step, problem_of(step, "DISK_IN_USE", message, retryable=True))
     if kind is OperationKind.RESTORE and operation.phase is Phase.AWAIT_STORED:
@@ -260,12 +290,19 @@ def overdue(step: Step) -> Updated:
             "again: then only what is new has to be stored."
         )
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
+    if operation.moves and operation.phase is Phase.AWAIT_STORED:
+        message = (
+            f"What is in the home was not stored {_within(step)}, so the workspace did not move. "
+            "Start it to go on where it is. When the snapshot that the Hub has taken is READY, "
+            "move it again: then only what is new has to be stored."
+        )
+        return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     if operation.phase is not Phase.AWAIT_READY:
-        message = f"The {kind} did not end {_within(step)}. {WAY_OUT[kind]}{said}"
+        message = f"The {kind} did not end {_within(step)}. {way_out(operation)}{said}"
         return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
     console = quoted_lines(step.inputs.console, CONSOLE_TAIL_BYTES)
     printed = f" The machine printed last:\n{console}" if console else ""
-    message = f"The machine did not report ready {_within(step)}. {WAY_OUT[kind]}{printed}"
+    message = f"The machine did not report ready {_within(step)}. {way_out(operation)}{printed}"
     return fail(step, problem_of(step, "NOT_READY_IN_TIME", message, retryable=True))
 
 
@@ -278,7 +315,7 @@ def overdue_unseen(step: Step) -> Updated:
     kind, workspace = step.operation.kind, step.workspace
     message = (
         f"The {kind} did not end {_within(step)}, because Compute Engine does not answer. "
-        f"{WAY_OUT[kind]}"
+        f"{way_out(step.operation)}"
     )
     unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
     if kind is OperationKind.SNAPSHOT:
@@ -306,9 +343,9 @@ def overdue_unseen(step: Step) -> Updated:
 
 def _within(step: Step) -> str:
     """Say how long the operation had."""
-    deadlines = step.policy.deadlines
-    deadline = deadlines.create if step.has_switched else deadlines.of(step.operation.kind)
-    operation = step.operation
+    deadlines, operation = step.policy.deadlines, step.operation
+    deadline = deadlines.restore if operation.moves else deadlines.of(operation.kind)
+    deadline = deadlines.create if step.has_switched else deadline
     if operation.kind in TAKING_HOME and operation.phase is Phase.AWAIT_STORED:
         return "within a day"
     seconds = deadline.total_seconds()

@@ -12,7 +12,14 @@ from shared.domain.instance import (
     StartInstance,
 )
 from shared.domain.steps.booting import boot_although_old
-from shared.domain.steps.failing import WAY_OUT, end_without_snapshot, fail, problem_of
+from shared.domain.steps.failing import (
+    NO_CAPACITY,
+    WAY_OUT,
+    end_without_snapshot,
+    fail,
+    problem_of,
+    way_out,
+)
 from shared.domain.steps.moves import Again, TakeAgain
 from shared.domain.steps.step import CALLING_PHASE, Step
 from shared.domain.steps.stopping import give_memory_up
@@ -25,7 +32,7 @@ _PASSING = {
 }
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
-# ``{what}`` is the machine or the snapshot.
+# ``{what}`` is the machine, the snapshot or the larger disk.
 _REFUSALS = {
     FaultKind.QUOTA: (
         "COMPUTE_QUOTA_EXCEEDED",
@@ -103,7 +110,7 @@ def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> U
         return _go_to_next_zone(step, fault)
     boots = step.operation.kind is OperationKind.START and calling is not Phase.RESIZE_DISK
     if fault.kind is FaultKind.STOCK_OUT and boots:
-        if step.operation.may_move and step.workspace.home_disk is not None:
+        if step.workspace.home_disk is not None and _can_move(step):
             return _move(step, fault)
         return _end_without_capacity(step, fault, inserting=inserting)
     refusal = _Refusal(fault=fault, calling=calling, command=command, said=_sentence_of(fault))
@@ -204,15 +211,10 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     code, text, retryable = _REFUSALS.get(kind, _ANY_OTHER)
     told = text.format(what=_WHAT.get(refusal.calling, "the machine"))
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
-    way_out = WAY_OUT[step.operation.kind]
-    if refusal.calling is Phase.RESIZE_DISK:
-        way_out = (
-            "The home is as large as it was, and nothing else has changed. Try again later, or "
-            "with a smaller size."
-        )
+    way = way_out(step.operation)
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
-        way_out = f"Whoever runs this Hub must change that. {way_out}"
-    message = f"{told} Compute Engine said{doing}: {refusal.said} {way_out}"
+        way = f"Whoever runs this Hub must change that. {way}"
+    message = f"{told} Compute Engine said{doing}: {refusal.said} {way}"
     return problem_of(step, code, message, retryable=retryable)
 
 
@@ -220,7 +222,6 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
 
 
 _LATER_OR_OTHER = "Try again later, or with another machine type."
-_LATER_OR_THERE = "Start it again later, with another zone, or without one."
 _LATER = {OperationKind.RESTORE: f"Try again later. {WAY_OUT[OperationKind.RESTORE]}"}
 
 
@@ -230,20 +231,57 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
     if leaving.free_zones:
         return leaving.enter(Phase.DELETE_DISK, "ZoneExhausted")
-    where, later = f"any configured zone ({', '.join(tried)})", _LATER_OR_OTHER
-    if step.operation.to_zone is not None:  # the only one that was tried
-        where, later = f"zone {step.workspace.zone}", _LATER_OR_THERE
-    message = (
-        f"No capacity for {step.workspace.machine_type} in {where}. "
-        f"{_LATER.get(step.operation.kind, later)} Compute said: {fault.message}"
-    )
-    return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))
+    message = f"{_without_capacity(leaving)} Compute said: {fault.message}"
+    problem = problem_of(step, NO_CAPACITY, message, retryable=True)
+    if step.operation.kind is not OperationKind.START or step.has_switched:
+        return fail(leaving, problem)
+    deadline_at = step.now + step.policy.deadlines.delete
+    failed = replace(leaving.operation, failure=problem, deadline_at=deadline_at)
+    return replace(leaving, operation=failed).enter(Phase.DELETE_DISK, "StartFailed")
+
+
+def _without_capacity(step: Step) -> str:
+    """Say where there is no capacity, where the workspace is then, and what a person can do."""
+    operation, workspace = step.operation, step.workspace
+    tried, former = operation.zones_tried, operation.former_home
+    where = f"in any configured zone ({', '.join(tried)})"
+    if operation.to_zone is not None and not operation.may_move:
+        where = f"in zone {workspace.zone}"
+    said = f"No capacity for {workspace.machine_type} {where}."
+    if operation.moves and former is not None:
+        machine = operation.former_machine
+        memory = machine is not None and machine.ready_generation == machine.generation
+        kept = "home and memory are" if memory else "home is"
+        said += f" The workspace's {kept} in zone {former.zone}, as before."
+        if where.startswith("in any"):
+            return f"{said} Start it again later."
+        return f"{said} Start it to go on there, or move it to another zone."
+    if workspace.archived_at is not None:
+        said += " The workspace is archived, as before."
+        if where.startswith("in any"):
+            return f"{said} Start it again later, or with another machine type."
+        return f"{said} Start it without a zone: that takes the first one with capacity."
+    return f"{said} {_LATER.get(operation.kind, _LATER_OR_OTHER)}"
+
+
+def _can_move(step: Step) -> bool:
+    """Say whether a START may move the workspace, and to some zone."""
+    own = {step.workspace.zone}
+    return step.operation.may_move and bool(set(step.free_zones) - own)
 
 
 def _move(step: Step, fault: Fault) -> Updated:
-    """Move a workspace whose zone has no capacity, as its owner has agreed to."""
+    """Move a workspace whose zone has no capacity, as its owner has agreed to.
+
+    From now on it may take as long as a RESTORE: the home has to be stored.
+    """
     workspace = step.workspace
-    moving = replace(step.operation, moves=True, last_fault=_sentence_of(fault))
+    moving = replace(
+        step.operation,
+        moves=True,
+        last_fault=_sentence_of(fault),
+        deadline_at=step.now + step.policy.deadlines.restore,
+    )
     change = replace(step, operation=moving).enter(Phase.SNAPSHOT, "MoveBegun")
     why = f"Zone {workspace.zone} has no capacity for {workspace.machine_type}."
     return replace(change, notes=(Note("MoveBegun", why),))
@@ -258,10 +296,12 @@ def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Updat
     if inserting:
         workspace = replace(workspace, instance_id=None)
     kept = "disk and memory are" if step.workspace.memory_is_ready else "disk is"
+    way = "or start it with may_move: then it moves to another zone, and loses its memory"
+    if step.operation.may_move:
+        way = "since there is no other zone that it could move to"
     message = (
         f"Zone {workspace.zone} has no capacity for {workspace.machine_type} now. The workspace's "
-        f"{kept} in that zone. Start it again later, or start it with may_move: then it moves to "
-        f"another zone, and loses its memory. Compute said: {fault.message}"
+        f"{kept} in that zone. Start it again later, {way}. Compute said: {fault.message}"
     )
-    problem = problem_of(step, "NO_CAPACITY", message, retryable=True)
+    problem = problem_of(step, NO_CAPACITY, message, retryable=True)
     return replace(step, workspace=workspace).finish(Status.SUSPENDED, "StartRefused", problem)

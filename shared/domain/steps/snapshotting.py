@@ -24,11 +24,11 @@ from shared.domain.snapshots import (
 from shared.domain.steps.booting import HOME_DISK_GONE, boot_elsewhere
 from shared.domain.steps.failing import (
     UPLOAD_PATIENCE,
-    WAY_OUT,
     end_as_it_was,
     end_without_snapshot,
     fail,
     problem_of,
+    way_out,
 )
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
@@ -169,7 +169,8 @@ def _await_storage(step: Step, taken: Snapshot) -> Updated:
 
 def _go_on_with_copy(step: Step, copy: HomeSource) -> Updated:
     """Go on: this READY snapshot has all that is in the home, or all that is left of it."""
-    operation = replace(step.operation, last_copy=copy)
+    made_at = step.inputs.copy_made_at
+    operation = replace(step.operation, last_copy=copy, copied_at=made_at)
     change = go_on_stored(replace(step, operation=operation))
     if step.inputs.disk_exists:
         return change
@@ -245,7 +246,7 @@ def fail_unstored(step: Step) -> Updated:
     """Fail because the snapshot of what is in the home is gone, or could not be stored."""
     message = (
         "Compute Engine could not store the snapshot of what is in the home now, or it was deleted "
-        f"outside the Hub. {WAY_OUT[step.operation.kind]} If the snapshot is still listed, it says "
+        f"outside the Hub. {way_out(step.operation)} If the snapshot is still listed, it says "
         "why."
     )
     return fail(step, problem_of(step, SNAPSHOT_FAILED, message, retryable=True))
@@ -262,8 +263,7 @@ def end_failed_snapshot(step: Step) -> Updated:
     """End the operation because Compute could not take the snapshot. What there is goes."""
     fault = step.inputs.fault
     said = f" Compute Engine said: {fault.message}" if fault else ""
-    way_out = WAY_OUT[step.operation.kind]
-    message = f"Compute Engine could not take the snapshot. {way_out}{said}"
+    message = f"Compute Engine could not take the snapshot. {way_out(step.operation)}{said}"
     problem = problem_of(step, SNAPSHOT_FAILED, message, retryable=True)
     if step.operation.kind is not OperationKind.SNAPSHOT:
         return fail(step, problem)
@@ -275,7 +275,7 @@ def leave_foreign(step: Step) -> Updated:
     name = step.inputs.snapshot.name if step.inputs.snapshot else ""
     message = (
         f"A snapshot of another disk has the name {name}, which the Hub needs. "
-        f"{WAY_OUT[step.operation.kind]}"
+        f"{way_out(step.operation)}"
     )
     problem = problem_of(step, "COMPUTE_NAME_TAKEN", message, retryable=True)
     if step.operation.kind is not OperationKind.SNAPSHOT:

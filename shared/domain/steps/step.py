@@ -77,9 +77,10 @@ class StepInput:
     ``home_is_foreign``: the disk at the home's place lacks the Hub's labels, so the Hub has not
     made it. ``has_copy`` is a READY snapshot that has all that is on the home disk, because no
     machine has had that since; read only if ``seeks_copy`` says so. If a DELETE finds no home
-    anywhere, it is the newest READY snapshot. ``home_detached_at`` is when a machine last let go of
-    the home disk, if the disk was read. ``home_gb`` is the size of the home disk; None if it was
-    not read.
+    anywhere, it is the newest READY snapshot. ``copy_made_at`` is when the snapshot of a home that
+    is there was made, by Compute's time. ``home_detached_at`` is when a machine last let go of the
+    home disk, if the disk was read. ``home_gb`` is the size of the home disk; None if it was not
+    read.
     """
 
     pending: bool = False
@@ -94,6 +95,7 @@ class StepInput:
     home_users: tuple[str, ...] = ()
     home_is_foreign: bool = False
     has_copy: HomeSource | None = None
+    copy_made_at: datetime | None = None
     home_detached_at: datetime | None = None
     home_gb: int | None = None
 
@@ -156,14 +158,19 @@ class Step:
 
     @property
     def free_zones(self) -> tuple[str, ...]:
-        """The zones in which a machine can be tried.
+        """The zones in which a machine can be tried, the best first.
 
         Not those that have had no capacity, nor one in which the workspace's machine from before a
-        move still has the name.
+        move still has the name. If a person has asked for a zone, only that one, unless any will
+        do.
         """
+        operation, zones = self.operation, self.policy.zones
         held = {old.zone for old in self.workspace.old_homes if old.instance_id is not None}
-        taken = {*self.operation.zones_tried, *held}
-        return tuple(zone for zone in self.policy.zones if zone not in taken)
+        taken = {*operation.zones_tried, *held}
+        if operation.to_zone is not None:
+            others = [zone for zone in zones if zone != operation.to_zone]
+            zones = (operation.to_zone, *(others if operation.may_move else ()))
+        return tuple(zone for zone in zones if zone not in taken)
 
     @property
     def keeps_copy(self) -> bool:

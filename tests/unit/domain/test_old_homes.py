@@ -52,6 +52,7 @@ def test_an_old_home_goes_only_if_all_that_is_on_it_is_stored(
             snapshot=None if record is None else replace(snapshot, **record),
             there=None if there is None else replace(stored, **there),
         ),
+        NOW,
     )
 
 
@@ -95,7 +96,7 @@ def test_the_machine_of_a_move_goes_first_unless_somebody_has_used_it_since(
         snapshot=a_snapshot(moved, disk_name=old.name),
         there=a_disk_snapshot(moved, SnapshotStatus.READY, source_disk=old.name, created_at=NOW),
     )
-    assert fate_of(moved, replace(old, **old_home), seen) is fate
+    assert fate_of(moved, replace(old, **old_home), seen, NOW) is fate
 
 
 def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one() -> None:
@@ -103,11 +104,11 @@ def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one()
     workspace, old = _restored()
     disk = a_home(workspace, name=old.name)
 
-    unkept = fate_of(workspace, replace(old, snapshot_id=None), SeenOldHome(disk=disk))
+    unkept = fate_of(workspace, replace(old, snapshot_id=None), SeenOldHome(disk=disk), NOW)
     again = replace(workspace, home_disk=HomeDisk(old.name, old.zone))
 
     assert unkept is STAYS
-    assert fate_of(again, old, SeenOldHome(disk=disk)) is FORGOTTEN
+    assert fate_of(again, old, SeenOldHome(disk=disk), NOW) is FORGOTTEN
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_machine_that_a_restore_has_left_in_another_zone_goes_before_its_disk(
     old = replace(old, zone=machine.get("zone", old.zone))
     disk = a_home(workspace, name=old.name, zone=old.zone, users=(workspace.instance_name,))
     instance = an_instance(workspace, **{"disks": ("boot", old.name), **machine})
-    assert fate_of(workspace, old, SeenOldHome(disk=disk, machine=instance)) is fate
+    assert fate_of(workspace, old, SeenOldHome(disk=disk, machine=instance), NOW) is fate
 
 
 def test_only_disks_that_are_gone_are_forgotten() -> None:
@@ -151,3 +152,11 @@ def _restored() -> tuple[Workspace, OldHome]:
     old = OldHome(workspace.home_disk.name, workspace.home_disk.zone, "a-snapshot")
     home = HomeDisk(f"{old.name}-4", old.zone)
     return replace(workspace, home_disk=home, old_homes=(old,)), old
+
+
+def test_a_disk_that_a_worker_may_be_about_to_make_is_known_until_none_can_be() -> None:
+    """Then it is forgotten, if it is not there."""
+    workspace, old = _restored()
+    awaited, nothing = replace(old, kept_until=LATER), SeenOldHome(disk=None)
+    assert fate_of(workspace, awaited, nothing, NOW) is STAYS
+    assert fate_of(workspace, awaited, nothing, LATER) is FORGOTTEN

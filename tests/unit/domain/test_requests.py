@@ -346,7 +346,10 @@ def test_a_delete_during_a_restore_is_about_the_home_that_there_was() -> None:
     after = changed(ask("delete", workspace))
 
     assert (after.home_disk, after.zone, after.home_source) == (former.home_disk, former.zone, None)
-    assert after.old_homes == (OldHome(f"{former.disk_name}-4", "us-west1-b", source.snapshot_id),)
+    until = NOW + POLICY.worker_timeout
+    assert after.old_homes == (
+        OldHome(f"{former.disk_name}-4", "us-west1-b", source.snapshot_id, kept_until=until),
+    )
     assert (after.instance_id, after.sources) == (None, ())
 
 

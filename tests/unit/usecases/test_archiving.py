@@ -267,15 +267,18 @@ def test_a_start_makes_the_home_in_another_zone_if_the_first_has_no_capacity(
     assert {place.zone for place in archiving.world.machines.disks} == {ZONES[1]}
 
 
-def test_a_start_that_fails_leaves_it_archived(archiving: Archiving) -> None:
-    """The next one brings the home back."""
+def test_a_start_without_capacity_leaves_it_archived(archiving: Archiving) -> None:
+    """It is SUSPENDED, as before; the next START brings the home back."""
     archiving.archive()
     archiving.world.machines.script(
         InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, times=len(ZONES)
     )
     failed_to_start = archiving.start()
     assert failed_to_start.error is not None
-    assert (failed_to_start.status, failed_to_start.error.code) == (Status.ERROR, "NO_CAPACITY")
+    assert (failed_to_start.status, failed_to_start.error.code) == (
+        Status.SUSPENDED,
+        "NO_CAPACITY",
+    )
     assert (failed_to_start.archived_at is not None, archiving.world.machines.disks) == (
         True,
         set(),

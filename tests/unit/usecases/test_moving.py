@@ -13,12 +13,14 @@ import pytest
 
 from shared.domain import lifecycle
 from shared.domain.course import Lost
-from shared.domain.dry_run import Decision
+from shared.domain.dry_run import Decision, DryRun
 from shared.domain.errors import (
     InvalidRequestError,
     NotAllowedError,
     OperationUnderWayError,
+    QuotaExceededError,
     ReportNotTakenError,
+    TooManyRequestsError,
 )
 from shared.domain.instance import (
     Command,
@@ -34,6 +36,7 @@ from shared.domain.instance import (
     StopInstance,
 )
 from shared.domain.lifecycle import NewMachine, NewOperation
+from shared.domain.policy import Deadlines
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshots import Consistency, Snapshot
 from shared.domain.workspace import HomeDisk, OldHome, Phase, Status, Workspace
@@ -92,7 +95,10 @@ class Moving:
         assert self.now.has_memory
 
     def ask(self, machine: NewMachine | None = None) -> None:
-        """Ask for the move."""
+        """Ask for the move, once another snapshot can be taken."""
+        next_at = lifecycle.next_snapshot_at(self.now, self.world.policy)
+        if next_at is not None and self.now.status is Status.READY:
+            self.world.pass_time(max(next_at - self.world.clock(), timedelta()))
         self.world.start("alice", self.before.id, machine or NewMachine(zone=THERE))
 
     def end(self) -> Workspace:
@@ -176,6 +182,20 @@ def gone(moving: Moving) -> None:
     moving.world.run()
 
 
+def archive(moving: Moving) -> None:
+    """Archive it."""
+    asked = Requested(actor("alice"), moving.before.id, "x")
+    new = NewOperation(str(uuid.uuid4()), actor("alice"), moving.world.clock())
+    request_change(
+        moving.world.records,
+        moving.world.policy,
+        asked,
+        lambda workspace: lifecycle.archive(workspace, new, moving.world.policy),
+    )
+    moving.world.run()
+    assert moving.now.archived_at is not None
+
+
 BY_ZONE = NewMachine(zone=THERE)
 MAY_MOVE = NewMachine(may_move=True)
 REBUILT = NewMachine(may_move=True, rebuild=True)
@@ -220,7 +240,11 @@ def test_a_workspace_that_has_moved_has_its_home_there_and_nothing_is_left(
     assert [each.consistency for each in moving.kept] == [kept]
     [copy] = moving.kept
     machine_of = moving.before.instance_id if had_machine else None
-    old = OldHome(moving.home.name, ZONES[0], copy.id, machine_of, outlived=True)
+    taken = moving.world.machines.peek_snapshot(copy.place.name)
+    assert taken is not None
+    old = OldHome(
+        moving.home.name, ZONES[0], copy.id, machine_of, outlived=True, copied_at=taken.created_at
+    )
     assert after.old_homes == (old,)
     assert moving.notes("MemoryLost") == noted + had_memory
     assert not had_memory or (after.memory_kept is False and after.memory_lost_because)
@@ -232,6 +256,14 @@ def test_a_workspace_that_has_moved_has_its_home_there_and_nothing_is_left(
     assert (moving.now.old_homes, moving.now.status, moving.content) == ((), Status.READY, WORK)
 
 
+def dry_run(moving: Moving, machine: NewMachine) -> DryRun:
+    """Return what a START would do."""
+    world = moving.world
+    return manage_workspaces.dry_run_start(
+        world.records, world.policy, actor("alice"), moving.before.id, machine
+    )
+
+
 def test_an_archived_workspace_begins_in_the_zone_that_it_is_to_be_in(moving: Moving) -> None:
     """Nothing has to be moved: its home is made there."""
     archive(moving)
@@ -239,20 +271,6 @@ def test_an_archived_workspace_begins_in_the_zone_that_it_is_to_be_in(moving: Mo
     assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
     assert (after.archived_at, after.old_homes) == (None, ())
     assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
-
-
-def archive(moving: Moving) -> None:
-    """Archive it."""
-    asked = Requested(actor("alice"), moving.before.id, "x")
-    new = NewOperation(str(uuid.uuid4()), actor("alice"), moving.world.clock())
-    request_change(
-        moving.world.records,
-        moving.world.policy,
-        asked,
-        lambda workspace: lifecycle.archive(workspace, new, moving.world.policy),
-    )
-    moving.world.run()
-    assert moving.now.archived_at is not None
 
 
 def test_a_start_that_may_not_move_says_that_it_could(moving: Moving) -> None:
@@ -287,6 +305,178 @@ def test_a_move_goes_on_to_the_next_zone_with_capacity(moving: Moving) -> None:
     assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
 
 
+@pytest.mark.parametrize("prepare", [suspended, off, gone])
+def test_a_snapshot_that_its_owner_deletes_at_once_keeps_nothing_of_a_move(
+    moving: Moving, prepare: Callable[[Moving], None]
+) -> None:
+    """When it was made is known all the same, so the machine and the disk of before go."""
+    prepare(moving)
+    after = moving.move()
+    moving.world.delete_snapshot("alice", moving.before.id, moving.kept[0].id)
+    moving.world.run()
+    assert moving.kept == []
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+    assert (moving.now.old_homes, moving.content) == ((), WORK)
+
+
+# ---- what an archived workspace does ----
+
+
+def test_an_archived_workspace_takes_the_first_zone_with_capacity(moving: Moving) -> None:
+    """Without a zone, all of them are tried."""
+    archive(moving)
+    moving.no_capacity(*ZONES[:2])
+    after = moving.start()
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+
+
+@pytest.mark.parametrize("prepare", [archive, suspended])
+@pytest.mark.parametrize(
+    ("machine", "full", "said"),
+    [
+        (BY_ZONE, (THERE,), ("in zone us-west1-c", "without a zone", "another zone")),
+        (MAY_MOVE, ZONES, ("any configured zone", "again later", "again later")),
+        (NewMachine(zone=THERE, may_move=True), ZONES, ("any configured zone", "later", "later")),
+    ],
+    ids=["zone", "any", "zone or any"],
+)
+def test_a_start_without_capacity_says_where_there_is_none_and_what_to_do(
+    moving: Moving,
+    prepare: Callable[[Moving], None],
+    machine: NewMachine,
+    full: tuple[str, ...],
+    said: tuple[str, str, str],
+) -> None:
+    """It is archived, or suspended with its memory, as before, and what is said can be done."""
+    prepare(moving)
+    was = moving.now
+    moving.no_capacity(*full)
+    after = moving.move(machine)
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, "NO_CAPACITY")
+    where, if_archived, if_not = said
+    way = if_archived if prepare is archive else if_not
+    assert where in after.error.message
+    assert way in after.error.message
+    assert (after.archived_at, after.home_disk) == (was.archived_at, was.home_disk)
+    assert (after.has_memory, after.home_source) == (was.has_memory, was.home_source)
+    assert not after.counts_as_running
+    homes = {Place(was.zone, was.disk_name)} if prepare is suspended else set()
+    assert moving.world.machines.disks == homes
+
+    moving.world.machines.calm()
+    after = moving.start()
+    assert (after.status, after.error, moving.content) == (Status.READY, None, WORK)
+
+
+@pytest.mark.parametrize("prepare", [archive, suspended])
+def test_a_start_may_name_a_zone_and_take_any_other_if_that_has_no_capacity(
+    moving: Moving, prepare: Callable[[Moving], None]
+) -> None:
+    """The zone is tried first."""
+    machine = NewMachine(zone=THERE, may_move=True)
+    prepare(moving)
+    moving.no_capacity(THERE)
+    if prepare is archive:
+        moving.no_capacity(ZONES[0])
+    after = moving.move(machine)
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[1], WORK)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(ZONES[1], after.disk_name)}
+
+    moving.world.machines.calm()
+    after = moving.move(machine)
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+
+
+# ---- what is refused, and what is noted ----
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_move_needs_room_for_a_snapshot(moving: Moving, dry: bool) -> None:
+    """It is refused before the machine is shut down; one that only may move is not."""
+    moving.world.policy = replace(moving.world.policy, snapshots_per_workspace=1)
+    moving.world.snapshot("alice", moving.before.id, "mine")
+    moving.world.run()
+    moving.world.pass_time(moving.world.policy.snapshot_pause)
+    before = moving.now
+    with pytest.raises(QuotaExceededError, match="1 of at most 1"):
+        dry_run(moving, BY_ZONE) if dry else moving.ask()
+    assert moving.now == before
+    assert dry_run(moving, NewMachine(may_move=True, rebuild=True)).decision is Decision.BEGIN
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_move_waits_for_the_pause_between_two_snapshots(moving: Moving, dry: bool) -> None:
+    """Compute takes one of a disk in ten minutes. Until then, one that runs goes on running."""
+    world = moving.world
+    world.snapshot("alice", moving.before.id, "mine")
+    world.run()
+    before = moving.now
+    with pytest.raises(TooManyRequestsError, match="The workspace can move from") as refused:
+        dry_run(moving, BY_ZONE) if dry else world.start("alice", before.id, BY_ZONE)
+    assert moving.now == before
+    moving.suspend()
+    assert dry_run(moving, BY_ZONE).decision is Decision.BEGIN
+    moving.start()
+    world.pass_time(refused.value.retry_after)
+    assert moving.move().zone == THERE
+
+
+def test_a_dry_run_says_which_snapshot_goes_for_that_of_a_move(moving: Moving) -> None:
+    """The move then deletes it."""
+    moving.world.policy = replace(moving.world.policy, snapshots_per_workspace=1)
+    moving.move()
+    [first] = moving.kept
+    moving.sweep(times=3)
+    [loss] = [
+        each
+        for each in dry_run(moving, NewMachine(zone=ZONES[0])).losses
+        if each.what is Lost.SNAPSHOTS
+    ]
+    assert "There must be room" in loss.why
+    moving.move(NewMachine(zone=ZONES[0]))
+    assert first.id not in {each.id for each in moving.kept}
+    assert len(moving.kept) == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.SURVEY, Phase.AWAIT_RUNNING])
+def test_a_start_under_way_hears_that_it_may_move(moving: Moving, phase: Phase) -> None:
+    """Once or twice, it is the same START; it then moves."""
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    moving.world.start("alice", moving.before.id)
+    moving.until(phase)
+    begun = moving.now.operation
+    for _ in range(2):
+        moving.world.start("alice", moving.before.id, MAY_MOVE)
+    assert begun is not None
+    assert moving.now.operation == replace(begun, may_move=True)
+    noted = moving.now
+    moving.world.start("alice", moving.before.id, MAY_MOVE)
+    assert moving.now == noted
+    after = moving.end()
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[1], WORK)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_start_that_cannot_hear_it_is_a_conflict(moving: Moving, failed: bool) -> None:
+    """It is on its way to another zone, or has failed and only cleans up."""
+    moving.suspend()
+    if failed:
+        moving.world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+        moving.world.start("alice", moving.before.id, NewMachine(rebuild=True))
+        moving.until(Phase.STOP)
+    else:
+        moving.world.start("alice", moving.before.id)
+    for asked in (BY_ZONE, NewMachine(zone=THERE, may_move=True), *([MAY_MOVE] if failed else [])):
+        with pytest.raises(OperationUnderWayError):
+            moving.world.start("alice", moving.before.id, asked)
+
+
 # ---- what goes wrong ----
 
 
@@ -317,7 +507,9 @@ def copy_deleted_late(moving: Moving) -> None:
 
 
 def never_stored(moving: Moving) -> None:
-    """Have the upload last for longer than a START may."""
+    """Have the upload last for longer than a move may wait for it."""
+    brief = Deadlines(restore=timedelta(minutes=1))
+    moving.world.policy = replace(moving.world.policy, deadlines=brief)
     moving.world.machines.script(CreateSnapshot, Mishap.SLOW)
     moving.ask()
 
@@ -434,7 +626,7 @@ def test_a_move_that_fails_leaves_machine_memory_and_home_as_they_were(
     assert (after.memory_kept, after.generation) == (True, moving.before.generation)
     moving.world.machines.write(moving.home, MORE)
 
-    moving.world.policy = replace(moving.world.policy, zones=ZONES)
+    moving.world.policy = replace(moving.world.policy, zones=ZONES, deadlines=Deadlines())
     moving.sweep(times=3)
     if go_wrong is foreign_disk:
         moving.world.machines.delete_disk_by_hand(Place(THERE, f"{moving.home.name}-2"))
@@ -507,6 +699,69 @@ def test_what_a_move_has_left_while_compute_did_not_answer_is_deleted(moving: Mo
     assert set(moving.world.machines.instances) == {place_of(after)}
 
 
+def answer_lost(moving: Moving) -> None:
+    """Have Compute make the machine, and not answer again before the deadline."""
+    moving.world.machines.script(InsertInstance, Mishap.ANSWER_LOST)
+    moving.ask()
+    moving.until(Phase.INSERT)
+    moving.world.run(lambda: place_of(moving.now) in moving.world.machines.instances)
+    moving.world.machines.unanswered_reads = 10**6
+    moving.world.run(lambda: moving.now.operation is None)
+    moving.world.machines.calm()
+
+
+def made_late(moving: Moving) -> None:
+    """Have a worker that was held up make the machine after the move has ended."""
+    moving.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    moving.move()
+    [refused] = [
+        each for each, _ in moving.world.machines.calls if getattr(each, "home_snapshot", None)
+    ]
+    moving.world.machines.perform(refused, "late")
+    moving.world.pass_time(timedelta(minutes=5))
+
+
+@pytest.mark.parametrize("leave", [answer_lost, made_late])
+@pytest.mark.parametrize("then", ["nothing", "another move", "a move elsewhere", "a restore"])
+def test_a_machine_of_a_move_that_nobody_knows_of_is_deleted_and_never_used(
+    moving: Moving, leave: Callable[[Moving], None], then: str
+) -> None:
+    """Whatever is asked for before the hourly sweep sees to it, the home is the right one."""
+    world = moving.world
+    moving.suspend()
+    leave(moving)
+    world.run()
+    left = Place(THERE, moving.before.instance_name)
+    assert (moving.now.zone, moving.now.error is not None) == (ZONES[0], True)
+    assert left in world.machines.instances
+    unknown = world.machines.instances[left].id
+
+    assert (moving.start().memory_kept, moving.content) == (True, WORK)
+    world.machines.write(moving.home, MORE)
+    if then != "nothing":
+        moving.suspend()
+    if then == "another move":
+        assert moving.move().zone == THERE
+    if then == "a move elsewhere":
+        assert moving.move(NewMachine(zone=ZONES[1])).zone == ZONES[1]
+    if then == "a restore":
+        world.restore("alice", moving.before.id, moving.kept[0].id)
+        moving.end()
+        world.machines.delete_by_hand(place_of(moving.now))
+        world.look(moving.now)
+        world.run()
+        moving.start()
+    wanted = WORK if then == "a restore" else MORE
+    assert (moving.now.status, moving.content) == (Status.READY, wanted)
+    assert moving.now.instance_id != unknown
+
+    moving.sweep(times=4)
+    after = moving.now
+    assert (after.status, after.old_homes, moving.content) == (Status.READY, (), wanted)
+    assert set(world.machines.instances) == {place_of(after)}
+    assert world.machines.disks == {Place(after.zone, after.disk_name)}
+
+
 # ---- what somebody does meanwhile ----
 
 PHASES = (
@@ -546,13 +801,17 @@ def test_what_is_written_on_the_old_side_meanwhile_is_never_deleted(
     assert moving.content in {WORK, MORE}
 
 
+@pytest.mark.parametrize("copy", ["is kept", "is deleted"])
 @pytest.mark.parametrize("then", ["runs", "is suspended again", "is deleted"])
 def test_what_is_written_on_the_old_side_after_a_move_is_not_deleted(
-    moving: Moving, then: str
+    moving: Moving, then: str, copy: str
 ) -> None:
     """The sweep says so each time."""
     moving.suspend()
     moving.move()
+    if copy == "is deleted":
+        moving.world.delete_snapshot("alice", moving.before.id, moving.kept[0].id)
+        moving.world.run()
     at = place_of(moving.before)
     moving.world.machines.start_by_hand(at)
     moving.world.pass_time(timedelta(minutes=1))
@@ -766,10 +1025,38 @@ def test_a_dry_run_says_what_a_move_costs(
 ) -> None:
     """Memory and boot disk, and nothing of the home; a START that only may move says nothing."""
     prepare(moving)
-    said = manage_workspaces.dry_run_start(
-        moving.world.records, moving.world.policy, actor("alice"), moving.before.id, machine
-    )
+    said = dry_run(moving, machine)
     assert said.decision is Decision.BEGIN
     assert [loss.what for loss in said.losses] == lost
     assert (Phase.AWAIT_STORED in said.phases) == (machine is BY_ZONE)
     assert (Phase.DELETE_DISK in said.phases) is False
+
+
+@pytest.mark.parametrize("kind", ["move", "restore"])
+def test_a_dry_run_after_a_failure_knows_the_machine_that_there_is(
+    moving: Moving, kind: str
+) -> None:
+    """The new one was deleted by hand. After a move the one of before is there, and is resumed."""
+    world = moving.world
+    if kind == "move":
+        moving.suspend()
+        deleted_at_boot(moving)
+    else:
+        world.snapshot("alice", moving.before.id)
+        world.run()
+        world.restore("alice", moving.before.id, next(iter(world.store.snapshots)))
+        moving.until(Phase.AWAIT_READY)
+        world.machines.delete_by_hand(place_of(moving.now))
+    world.run()
+    assert moving.now.error is not None
+    assert (moving.now.status, moving.now.error.code) == (Status.SUSPENDED, "MACHINE_GONE")
+
+    said = dry_run(moving, NewMachine())
+
+    assert said.losses == ()
+    assert said.runs
+    assert (Phase.AWAIT_RUNNING in said.phases, Phase.INSERTING in said.phases) == (
+        kind == "move",
+        kind == "restore",
+    )
+    assert (moving.start().status, moving.content) == (Status.READY, WORK)

@@ -75,9 +75,11 @@ def test_a_move_loses_no_memory_where_there_is_none(alice: Person) -> None:
 def test_only_what_has_a_home_in_a_zone_is_offered_to_move(alice: Person) -> None:
     """A new workspace, and a start of one that is archived, try all zones anyway."""
     error = {"code": "NO_CAPACITY", "operation_kind": "START"}
-    statuses = ("SUSPENDED", "ERROR")
-    said = alice.open().evaluate(WAYS, [{"status": each, "error": error} for each in statuses])
-    assert [ways for _, ways in said] == [["start", "move", "rebuild"], ["start", "change"]]
+    asleep = {"status": "SUSPENDED", "error": error}
+    archived = {**asleep, "archived_at": "2026-03-03T08:00:00Z"}
+    said = alice.open().evaluate(WAYS, [asleep, archived, {"status": "ERROR", "error": error}])
+    everywhere = ["start", "change"]
+    assert [ways for _, ways in said] == [["start", "move", "rebuild"], everywhere, everywhere]
 
 
 def size(person: Person) -> Locator:

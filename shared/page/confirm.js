@@ -151,7 +151,7 @@ class Dialog extends Modal {
       const { machine_type, image_tag } = workspace;
       this.#state.chosen = { machine_type, image_tag };
     }
-    if (verb === "grow") this.#state.chosen = { home_disk_gb: workspace.home_disk_gb ?? "" };
+    if (verb === "grow") this.#state.chosen = { home_disk_gb: workspace.home_disk_gb };
     if (verb === "rename") this.#state.chosen = { name: "" };
   }
 

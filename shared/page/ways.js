@@ -113,7 +113,12 @@ export function waysOut(workspace) {
   const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
     if (kind === "STOP") return { advice, ways: [] };
-    if (code === "NO_CAPACITY") return { advice: NO_ROOM, ways: [START, MOVE, REBUILD] };
+    if (code === "NO_CAPACITY") {
+      // An archived one is tried in all zones.
+      return workspace.archived_at
+        ? { advice, ways: [START, MACHINE] }
+        : { advice: NO_ROOM, ways: [START, MOVE, REBUILD] };
+    }
     // A start could not resume it; without its memory it may still boot.
     return { advice, ways: [START, ...(isGone ? others : [REBUILD])] };
   }

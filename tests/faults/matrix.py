@@ -24,6 +24,7 @@ FORK = "FORK"  # CREATE from a snapshot
 SNAPSHOT = "SNAPSHOT"
 RESTORE = "RESTORE"
 GROW = "GROW"  # START of a suspended one with a larger home
+ARCHIVE = "ARCHIVE"
 VERBS = ("CREATE", "STOP", "START", "DELETE")
 TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
@@ -33,6 +34,7 @@ SETTINGS = {
     "HUB_DELETE_DEADLINE_SECONDS": "1200",
     "HUB_SNAPSHOT_DEADLINE_SECONDS": "1200",
     "HUB_RESTORE_DEADLINE_SECONDS": "1200",
+    "HUB_ARCHIVE_DEADLINE_SECONDS": "1200",
     "HUB_LOOK_MIN_SECONDS": "0.4",
     "HUB_ATTEND_SECONDS": "10",
     "HUB_WORKER_TIMEOUT_SECONDS": "30",
@@ -169,6 +171,17 @@ _SELECTED = (
         (_ONCE,),
     ),
     *product(("upload_fails+slow_upload", "slow_upload"), ("DELETE",), (_FOREVER,)),
+    *product(("unavailable", "rate_limited", "lost_operation"), (ARCHIVE,), TIMES),
+    *product(("source_gone", "source_not_ready", "source_busy"), (ARCHIVE,), (_THRICE, _FOREVER)),
+    *product(
+        ("snapshot_quota_exceeded", "snapshot_location_forbidden", "capture_fails"),
+        (ARCHIVE,),
+        (_ONCE,),
+    ),
+    *product(("upload_fails+slow_upload", "slow_upload"), (ARCHIVE,), (_FOREVER,)),
+    *product(("slow_operation", "html_502"), (ARCHIVE,), (_FOREVER,)),
+    *product(("not_ready",), (ARCHIVE,), (_THRICE, _FOREVER)),
+    *product(("in_use", "preempted", "vanished"), (ARCHIVE,), (_ONCE, _FOREVER)),
     *product(("quota_exceeded", "policy_forbids", "slow_operation"), (FORK,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot", "vanished"), (FORK,), (_ONCE, _FOREVER)),
 )
@@ -305,6 +318,7 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace, snapshot_id: str) 
         "DELETE": lambda: person.delete(workspace_id),
         SNAPSHOT: lambda: person.take_snapshot(workspace_id),
         RESTORE: lambda: person.restore(workspace_id, snapshot_id),
+        ARCHIVE: lambda: person.archive(workspace_id),
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:

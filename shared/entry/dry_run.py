@@ -48,6 +48,7 @@ def me_json(actor: Actor, quota: Quota, policy: Policy, prices: Prices) -> dict[
             "keep_awake_most_seconds": int(policy.keep_awake_most.total_seconds()),
             "idle_seconds": _seconds(policy.idle_after),
             "retention_seconds": _seconds(policy.retention),
+            "home_disk_most_gb": policy.home_disk_max_gb,
         },
     }
 

@@ -10,9 +10,9 @@ import { html, nothing } from "lit";
 import { DRY_RUN, factsView, hasNoDryRuns, losesWork, lossesView } from "page/forecast.js";
 import { machineField, offeredTags, textField } from "page/fields.js";
 import { Modal } from "page/modal.js";
-import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
+import { expected, fieldProblem, pressed, problemView, secondsLeft, send } from "page/problem.js";
 import { imageProblem, nameProblem } from "page/rules.js";
-import { clock, duration, moment, time } from "page/times.js";
+import { clock, moment, time } from "page/times.js";
 
 // After the last change of a field.
 const PAUSE_MS = 300;
@@ -30,6 +30,21 @@ const VERBS = {
     bad: true,
   },
   undelete: { title: "Undelete", button: "Undelete", path: "undelete", plain: true },
+  archive: { title: "Archive", button: "Archive", path: "archive" },
+  move: {
+    title: "Move",
+    rest: " to another zone",
+    button: "Move",
+    path: "start",
+    fields: { may_move: true },
+  },
+  grow: {
+    title: "Make the home of",
+    rest: " larger",
+    button: "Make larger",
+    path: "start",
+    form: true,
+  },
   rebuild: { title: "Rebuild", button: "Rebuild", path: "start", fields: { rebuild: true } },
   empty_home: {
     title: "Start",
@@ -52,26 +67,42 @@ const SAID = {
   stop: "It is put to sleep. A start goes on where you left off.",
   delete: "Nothing brings it back.",
   purge: "Nothing brings it back.",
-  undelete: "It comes back asleep, with its home and its snapshots. A start makes a new machine.",
+  undelete:
+    "It comes back archived, with its home and its snapshots. A start makes disk and machine again.",
+  archive:
+    "Its home is kept as a snapshot; machine and disk are deleted. A start makes both again, in the first zone with capacity. That takes longer, as for a new workspace.",
+  move: "If its zone has capacity again, it starts there. If not, its home goes along as a snapshot, and a new machine is made in another zone.",
+  grow: "A new machine is made on the larger disk, which cannot be made smaller again.",
   rebuild: "A new machine is made on the same home, with the current system.",
   empty_home:
     "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
   change: "A new machine is made on the same home.",
   rename: "Its own name is another’s by now.",
 };
+const UNARCHIVES =
+  "Disk and machine are made again, in the first zone with capacity. That takes longer. What was in memory is gone.";
+const TO_CHOOSE = { change: "another machine type or image", grow: "a larger size" };
 // Of a Hub without dry runs.
+const MACHINE = [{ what: "memory" }, { what: "boot_disk" }];
 const LOSES = {
   delete: [{ what: "memory" }, { what: "home" }],
-  rebuild: [{ what: "memory" }, { what: "boot_disk" }],
-  change: [{ what: "memory" }, { what: "boot_disk" }],
+  rebuild: MACHINE,
+  change: MACHINE,
+  grow: MACHINE,
+  archive: MACHINE,
 };
+// A dry run does not know which zone has capacity.
+const MOVED = {
+  loses: MACHINE.map((each) => ({ ...each, why: "Unless it starts where it is." })),
+  steps: ["survey", "snapshot", "await_stored", "insert", "await_ready"],
+};
+const FIELDS = ["name", "home_disk_gb"];
 
 /**
  * Ask whether a workspace is to be changed, and change it. The focus returns to where it was.
  *
  * @param {import("page/app.js").app} app
- * @param {"start"|"stop"|"delete"|"purge"|"undelete"|"rebuild"|"empty_home"|"change"|"rename"
- *   |"restore"} verb
+ * @param {keyof typeof VERBS} verb
  * @param {object} workspace as the API has it.
  * @param {{fields: object, said: (answer: object|null) => unknown}} [more] what is asked for in
  *   particular, and what is said of it, by the dry run's answer.
@@ -103,7 +134,7 @@ class Dialog extends Modal {
     problem: null,
     sending: false,
     // Before the dry run's answer was there.
-    pressed: false,
+    waiting: false,
     typed: "",
     mistyped: false,
     chosen: {},
@@ -120,6 +151,7 @@ class Dialog extends Modal {
       const { machine_type, image_tag } = workspace;
       this.#state.chosen = { machine_type, image_tag };
     }
+    if (verb === "grow") this.#state.chosen = { home_disk_gb: workspace.home_disk_gb };
     if (verb === "rename") this.#state.chosen = { name: "" };
   }
 
@@ -184,11 +216,11 @@ class Dialog extends Modal {
   }
 
   #told(found) {
-    const { pressed } = this.#state;
-    this.#set({ ...found, stale: false, pressed: false });
+    const { waiting } = this.#state;
+    this.#set({ ...found, stale: false, waiting: false });
     if (found.refusal?.code === "NAME_TAKEN") this.#rename();
     // Whoever is asked for the name only now has to read first what is lost.
-    if (pressed && this.#isReady && (!this.#isTyped || this.#isTypedRight)) this.#submit();
+    if (waiting && this.#isReady && (!this.#isTyped || this.#isTypedRight)) this.#submit();
   }
 
   /** What is said of a Hub without dry runs. */
@@ -197,13 +229,16 @@ class Dialog extends Modal {
   }
 
   /** Ask for a dry run, never by a DELETE: that has no body that an older Hub would refuse. */
-  #foresee() {
+  async #foresee() {
     const { path, query } = VERBS[this.#verb];
     const asked = `${path || "delete"}${DRY_RUN.query}${query ? `&${query}` : ""}`;
-    return this.app.api.post(`/workspaces/${this.#id}/${asked}`, {
+    const answer = await this.app.api.post(`/workspaces/${this.#id}/${asked}`, {
       ...this.#fields,
       ...DRY_RUN.fields,
     });
+    if (this.#verb !== "move") return answer;
+    const { memory_kept: kept } = this.#workspace;
+    return { ...answer, ...MOVED, loses: MOVED.loses.slice(kept === false ? 1 : 0) };
   }
 
   #request() {
@@ -231,7 +266,7 @@ class Dialog extends Modal {
 
   /** Whether the person has yet to choose what is to change. */
   get #isUnchanged() {
-    return this.#verb === "change" && !Object.keys(this.#fields).length;
+    return VERBS[this.#verb].form && !Object.keys(this.#fields).length;
   }
 
   get #choices() {
@@ -279,7 +314,7 @@ class Dialog extends Modal {
       this.#ask(0);
       this.draw();
     } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged)
-      this.#set({ pressed: true });
+      this.#set({ waiting: true });
   }
 
   /** A press asks, asks again, or says what is still to be filled in. */
@@ -335,7 +370,6 @@ class Dialog extends Modal {
   view() {
     const { title, rest = "", button, bad } = VERBS[this.#verb];
     const { answer, refusal, problem } = this.#state;
-    const left = secondsLeft(problem);
     const nothingToDo = answer?.decision === "nothing";
     return html`<form method="dialog" @submit=${(event) => this.#press(event)} novalidate>
       <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${
@@ -345,7 +379,7 @@ class Dialog extends Modal {
       ${this.#form()}
       <div class="forecast" aria-live="polite">${this.#forecast()}</div>
       ${this.#isTyped && !nothingToDo ? this.#typing() : nothing}
-      ${this.isSignedOut ? nothing : problemView(problem, ["name"])}
+      ${this.isSignedOut ? nothing : problemView(problem, FIELDS)}
       <div class="acts">
         <button type="button" @click=${() => this.element.close()}>
           ${nothingToDo ? "Close" : "Cancel"}
@@ -355,17 +389,16 @@ class Dialog extends Modal {
           aria-disabled=${this.#isPressable ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}
         >
-          ${this.#label(button, left)}
+          ${this.#label(button)}
         </button>
       </div>
     </form>`;
   }
 
-  #label(button, left) {
-    const { sending, pressed, refusal } = this.#state;
-    if (sending || pressed) return "Asking …";
-    if (left > 0) return html`${button} in <span class="count">${duration(left)}</span>`;
-    return refusal ? "Ask again" : button;
+  #label(button) {
+    const { sending, waiting, refusal, problem } = this.#state;
+    const label = refusal && !refusal.errors?.length ? "Ask again" : button;
+    return pressed(label, problem, sending || waiting);
   }
 
   #said() {
@@ -374,6 +407,7 @@ class Dialog extends Modal {
     if (this.#verb === "stop" && answer?.loses.some(({ what }) => what === "memory")) {
       return "Its machine is switched off. The home is kept.";
     }
+    if (this.#verb === "start" && this.#workspace.archived_at) return UNARCHIVES;
     if (this.#verb === "start" && answer?.loses.length) return "It starts anew on its home.";
     if (this.#verb === "delete" && !answer) return html`&nbsp;`;
     const until = time(answer?.workspace?.undelete_until);
@@ -384,9 +418,9 @@ class Dialog extends Modal {
   #forecast() {
     const { answer, refusal } = this.#state;
     if (this.isSignedOut) return this.signInView();
-    if (refusal) return problemView(refusal, ["name"]);
+    if (refusal) return problemView(refusal, FIELDS);
     if (this.#wrong) return nothing;
-    if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;
+    if (this.#isUnchanged) return html`<p class="soft">Choose ${TO_CHOOSE[this.#verb]}.</p>`;
     if (!answer) return html`<p class="soft">Asking the Hub what happens …</p>`;
     if (VERBS[this.#verb].plain) return nothing;
     const events = this.app.state.events.get(this.#id) ?? [];
@@ -398,8 +432,9 @@ class Dialog extends Modal {
     const choices = this.#choices;
     const change = (field) => (value) =>
       this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
+    const saidOf = (field) => fieldProblem(problem ?? refusal, field);
     if (this.#names) {
-      const said = fieldProblem(problem ?? refusal, "name");
+      const said = saidOf("name");
       return textField({
         id: "confirm-new-name",
         label: "New name",
@@ -407,6 +442,19 @@ class Dialog extends Modal {
         change: change("name"),
         required: true,
         wrong: said || (chosen.name || mistyped ? nameProblem(chosen.name) : ""),
+      });
+    }
+    if (this.#verb === "grow") {
+      const most = this.app.state.me?.limits.home_disk_most_gb;
+      return textField({
+        id: "confirm-size",
+        label: "Size in GB",
+        value: chosen.home_disk_gb,
+        change: (text) => change("home_disk_gb")(/^\d+$/.test(text) ? Number(text) : text),
+        required: true,
+        numeric: true,
+        hint: `It can only grow${most ? `, to ${most} GB at most` : ""}.`,
+        wrong: saidOf("home_disk_gb"),
       });
     }
     if (this.#verb !== "change") return nothing;

@@ -4,13 +4,14 @@
  * @module
  */
 import { html, nothing } from "lit";
-import { isSettled } from "page/words.js";
+import { isSettled, yieldsToStart } from "page/words.js";
 
 const NAME = /^[A-Za-z0-9._-]{1,48}$/;
 const HOST_PREFIX = "workspace.";
 const WAITS = {
   START: "This waits until it is ready.",
   STOP: "This waits until it is asleep, and starts it then.",
+  ARCHIVE: "This waits until it is archived, and starts it then.",
 };
 // The container's home, as the boot scripts mount it.
 const HOME = "/home/workspace";
@@ -55,6 +56,7 @@ export function connectView(app, workspace, connection, owns) {
   const kind = isSettled(workspace) ? null : workspace.operation.kind;
   if (kind === "DELETE") return html`<p class="soft">It is being deleted.</p>`;
   const runs = workspace.status === "READY" && (!kind || kind === "START");
+  const yields = yieldsToStart(workspace.operation);
   const starts = !kind && !runs;
   return html`
     ${copyLine(app, `workspace ssh ${name}`, "the command")}
@@ -65,7 +67,13 @@ export function connectView(app, workspace, connection, owns) {
           </p>`
         : nothing
     }
-    ${kind && !runs ? html`<p class="soft">${WAITS[kind] ?? WAITS.START}</p>` : nothing}
+    ${
+      kind && !runs
+        ? html`<p class="soft">
+            ${yields ? "This starts it, and it is not archived." : (WAITS[kind] ?? WAITS.START)}
+          </p>`
+        : nothing
+    }
     ${
       runs
         ? html`<p class="soft">

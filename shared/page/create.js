@@ -10,9 +10,9 @@ import { commandName } from "page/connect.js";
 import { DRY_RUN, factsView, hasNoDryRuns } from "page/forecast.js";
 import { machineField, offeredTags, selectField, textField } from "page/fields.js";
 import { closeLink } from "page/icons.js";
-import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
+import { expected, fieldProblem, pressed, problemView, secondsLeft, send } from "page/problem.js";
 import { branchProblem, imageProblem, nameProblem, repositoryProblem } from "page/rules.js";
-import { clock, duration, moment, time } from "page/times.js";
+import { clock, moment, time } from "page/times.js";
 import { snapshotCalled } from "page/words.js";
 
 // After the last key, before the Hub is asked.
@@ -45,17 +45,12 @@ export function createView(app) {
     ${refusalView(draft.problem)}
     <div class="acts">
       <button class="go" aria-disabled=${draft.sending || left > 0 ? "true" : "false"}>
-        ${labelOf(draft, left)}
+        ${pressed("Create", draft.problem, draft.sending)}
       </button>
       <button type="button" @click=${() => discard(app)}>Discard</button>
       <p class="hint">or <code>${commandOf(draft, choices)}</code></p>
     </div>
   </form>`;
-}
-
-function labelOf({ sending }, left) {
-  if (sending) return "Asking …";
-  return left > 0 ? html`Create in <span class="count">${duration(left)}</span>` : "Create";
 }
 
 /** The snapshot that the home begins as. */

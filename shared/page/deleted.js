@@ -45,14 +45,13 @@ function itemView(app, deleted) {
   const { name, automatic, owner_id: owner, deleted_by: by, machine_type: type } = deleted;
   const whom = automatic ? ", since nobody started it" : by === owner ? "" : " by an administrator";
   return html`<li class="snapshot is-unknown">
-    ${shape("asleep")}
+    ${shape("archived")}
     <p class="name"><b><bdi>${name}</bdi></b></p>
     <p class="word">until ${moment(time(deleted.until), clock)}</p>
     <p class="soft">Deleted ${moment(time(deleted.deleted_at))}${whom}</p>
     <p class="soft">${type} · ${deleted.disk_gb} GB disk · snapshots: ${deleted.snapshots}</p>
     <div class="acts">
       <button
-        type="button"
         class="small"
         aria-label="Undelete ${name}"
         @click=${() => undelete(app, deleted)}
@@ -80,7 +79,7 @@ export function goneView(app, workspace) {
   if (!until || until < now()) return nothing;
   return html`<div class="part">
     <p>You can take it back until <b>${moment(until, clock)}</b>.</p>
-    <button type="button" class="small" @click=${() => undelete(app, workspace)}>Undelete …</button>
+    <button class="small" @click=${() => undelete(app, workspace)}>Undelete …</button>
   </div>`;
 }
 

@@ -10,8 +10,8 @@ import { money, sizes } from "page/forecast.js";
  * Return a field of one line.
  *
  * @param {{id: string, label: string, value: string, change: (value: string) => void, hint?: unknown,
- *   wrong?: string, required?: boolean, options?: string[], code?: boolean, first?: boolean}} field `wrong` goes on
- *   from the label, as the API's messages do; `options` are offered, and others can be typed.
+ *   wrong?: string, required?: boolean, options?: string[], code?: boolean, first?: boolean,
+ *   numeric?: boolean}} field `wrong` goes on from the label, as the API's messages do; `options` are offered, and others can be typed.
  * @returns {unknown} a template.
  */
 export function textField({
@@ -25,6 +25,7 @@ export function textField({
   options,
   code,
   first,
+  numeric,
 }) {
   const told = [hint && `${id}-hint`, wrong && `${id}-problem`].filter(Boolean).join(" ");
   return html`<div class="field">
@@ -37,6 +38,7 @@ export function textField({
       type="text"
       .value=${value}
       ?required=${required}
+      inputmode=${numeric ? "numeric" : nothing}
       ?data-first=${first}
       autocomplete="off"
       autocapitalize="off"

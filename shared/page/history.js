@@ -19,6 +19,8 @@ const ASKED = {
   SnapshotRequested: "asked for a snapshot of it",
   SnapshotDeleteRequested: "deleted a snapshot of it",
   RestoreRequested: "had its home restored",
+  ArchiveRequested: "archived it",
+  ArchiveConfirmed: "archived it",
   WorkspaceUndeleted: "took it back",
   UndeleteRequested: "asked to take it back",
   KeepAwakeRequested: "had it kept awake",
@@ -31,11 +33,14 @@ const ASKED = {
 // What the sweeps ask for.
 const SWEPT = {
   StopRequested: "nobody was connected for long enough: put to sleep",
+  ArchiveRequested: "nobody started it for long enough: archived",
   DeleteRequested: "nobody started it for long enough: deleted",
 };
 const ENDED = {
   WorkspaceReady: "ready",
   WorkspaceSuspended: "asleep",
+  ArchiveAnnounced: "announced that it will be archived unless somebody starts it",
+  WorkspaceArchived: "archived",
   SnapshotTaken: "its home is captured",
   SnapshotReady: "a snapshot is ready",
   SnapshotDeleted: "a snapshot is gone",
@@ -46,7 +51,10 @@ const FAILED = {
   StartRefused: "could not be started, and sleeps on",
   StopFailed: "could not be stopped",
   RestoreFailed: "its home could not be restored, and is what it was",
+  ArchiveFailed: "could not be archived, and its home is kept",
   DeleteFailed: "could not be deleted",
+  AutomaticStopAbandoned: "in use again: not put to sleep",
+  AutomaticArchiveAbandoned: "in use again: not archived",
   AutomaticDeleteAbandoned: "in use again: not deleted",
   SnapshotFailed: "a snapshot failed",
   SnapshotLost: "a snapshot was deleted outside the Hub",
@@ -76,7 +84,7 @@ function eventInWords(event, me) {
   if (result === "DELETED") return `deleted${took}`;
   if (what === "DriftFollowed") return "changed outside the Hub";
   // The Hub's notes say why, in a sentence of their own.
-  return CODE.test(result) ? `${spaced(what)}${took}${times}` : result;
+  return spaced(what) + (CODE.test(result) ? took + times : `: ${result}`);
 }
 
 function isFailure(result) {
@@ -111,5 +119,5 @@ export function historyView(events, me, more) {
   return html`<ol class="events">
       ${events.map(line)}
     </ol>
-    ${more ? html`<button type="button" class="small" @click=${more}>Show more</button>` : nothing}`;
+    ${more ? html`<button class="small" @click=${more}>Show more</button>` : nothing}`;
 }

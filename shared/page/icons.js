@@ -11,6 +11,8 @@ const ROUND = 2 * Math.PI * 5;
 const SHAPES = {
   ready: svg`<circle cx="8" cy="8" r="5.5" fill="currentColor"/>`,
   asleep: svg`<path d="M12.9 10A5.6 5.6 0 0 1 6 3.1 5.6 5.6 0 1 0 12.9 10z" fill="currentColor"/>`,
+  archived: svg`<path d="M1.8 3h12.4v3.2H1.8zM3 6v7.2h10V6M6.4 9h3.2" fill="none"
+    stroke="currentColor" stroke-width="1.6" stroke-linejoin="round"/>`,
   error: svg`<path d="M8 1.8 15 14H1z" fill="currentColor" stroke="currentColor"
     stroke-width="1.6" stroke-linejoin="round"/><path class="cut" d="M8 6.2v3.6M8 12v.2"/>`,
   uploading: svg`<path d="M8 13.5V4M3.8 8 8 3.8 12.2 8" fill="none" stroke="currentColor"
@@ -27,7 +29,7 @@ const SHAPES = {
  * @returns {unknown} a template.
  */
 export function shape(status, part = null) {
-  const busy = ["starting", "stopping", "restoring", "deleting"].includes(status);
+  const busy = /^(start|stopp|restor|archiv|delet)ing$/.test(status);
   const drawn = busy ? ring(part) : (SHAPES[status] ?? SHAPES.unknown);
   return html`<svg class="shape ${busy && part === null ? "turning" : ""}" viewBox="0 0 16 16"
     width="16" height="16" aria-hidden="true">${drawn}</svg>`;

@@ -1,11 +1,15 @@
 /**
  * The keyboard: `/` searches, `n` makes a workspace, `j` and `k` or the arrows walk through the
  * list, Esc closes what is open, `?` tells all this. Single letters and signs can be switched off:
- * who dictates, or touches keys by accident, would press them unawares (WCAG 2.1.4).
+ * who dictates, or touches keys by accident, would press them unawares (WCAG 2.1.4). And where the
+ * keyboard is, when a view opens or closes.
  *
  * @module
  */
 import { chosen } from "page/choices.js";
+
+// Pixels of the window that the header covers.
+const HEADER = 56;
 
 /**
  * Listen to the keyboard from now on.
@@ -82,4 +86,44 @@ function walk(by) {
   const next = at < 0 ? links[0] : links[Math.min(links.length - 1, Math.max(0, at + by))];
   next?.focus();
   return next !== undefined;
+}
+
+// ---- where it is ---------------------------------------------------------------------------------
+
+/**
+ * Move the focus into what opens, and back to where it was opened when it closes, from now on.
+ *
+ * @param {import("page/app.js").app} app
+ */
+export function followFocus(app) {
+  let before = app.state.route;
+  app.subscribe(() => {
+    const { route } = app.state;
+    if (route.view === before.view && route.id === before.id) return;
+    const left = before;
+    before = route;
+    requestAnimationFrame(() => (route.view === "list" ? leave(left) : enter()));
+  });
+}
+
+function enter() {
+  const panel = document.querySelector(".panel");
+  if (!panel || panel.contains(document.activeElement)) return;
+  // As the view before has left it.
+  panel.scrollTop = 0;
+  if (panel.getBoundingClientRect().top < HEADER) panel.scrollIntoView();
+  focusOn(panel.querySelector("[data-first]") ?? panel.querySelector("h2") ?? panel);
+}
+
+function leave({ id, view }) {
+  if (document.activeElement !== document.body) return;
+  focusOn(
+    document.querySelector(id ? `[data-id="${id}"] h3 a` : `.list [href^="#/${view}"]`) ??
+      document.getElementById("list-title"),
+  );
+}
+
+function focusOn(element) {
+  if (element.tabIndex < 0) element.tabIndex = -1;
+  element.focus({ preventScroll: element.matches("h2") });
 }

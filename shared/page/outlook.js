@@ -4,6 +4,7 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { openConfirm } from "page/confirm.js";
 import { fieldProblem, problemView, send } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
 import { capital, isSettled } from "page/words.js";
@@ -39,7 +40,25 @@ export function outlookView(app, workspace, form) {
         : html`<p class="soft">Nothing, until somebody asks for something.</p>`
     }
     ${canBeKeptAwake(app, workspace) ? keepAwake(app, workspace, form, kept) : nothing}
+    ${canBeArchived(app, workspace) ? archiveView(app, workspace) : nothing}
   `;
+}
+
+/** After an archive that failed, the way out of that is the button. */
+function canBeArchived({ session }, { status, operation, archived_at: archived, error }) {
+  if (!session?.features.has("archive") || error?.operation_kind === "ARCHIVE") return false;
+  return status === "SUSPENDED" && !archived && isSettled({ operation });
+}
+
+function archiveView(app, workspace) {
+  return html`<button
+    type="button"
+    class="small"
+    ?disabled=${workspace.operation || app.state.asking.has(workspace.id)}
+    @click=${() => openConfirm(app, "archive", workspace)}
+  >
+    Archive …
+  </button>`;
 }
 
 function isNear({ at }) {
@@ -71,8 +90,10 @@ function keptAwakeUntil(workspace) {
 /** Whether a machine runs, or is about to, which may be one of a workspace in ERROR. */
 function canBeKeptAwake(app, { status, operation, stops_at: stopsAt }) {
   if (!app.session?.features.has("keep_awake")) return false;
-  if (!isSettled({ operation }))
-    return ["START", "CREATE", "RESTORE"].includes(operation.kind) || operation.automatic;
+  if (!isSettled({ operation })) {
+    const { kind, automatic } = operation;
+    return kind === "STOP" ? automatic : /START|CREATE|RESTORE/.test(kind);
+  }
   return status === "READY" || Boolean(stopsAt);
 }
 

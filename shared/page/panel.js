@@ -38,13 +38,18 @@ export function panelView(app) {
   const workspace = current(app, panel);
   if (!workspace) return absent(app, panel);
   const status = words.status(workspace);
+  const archived = words.archivedAt(workspace);
   const how =
     workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
   return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
     <div class="panel-head is-${status}">
       ${shape(panel.gone ? "gone" : status, how?.part)}
       <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
-      <p class="word">${panel.gone ? "gone" : status}</p>
+      <p class="word">
+        ${panel.gone ? "gone" : status}${
+          archived && !panel.gone ? html` since ${moment(archived, clock)}` : nothing
+        }
+      </p>
       ${closeLink(app)}
     </div>
     ${
@@ -133,7 +138,6 @@ function errorView(app, workspace, panel) {
       ${ways.map(
         ({ act, label }, at) =>
           html`<button
-            type="button"
             class=${at === 0 ? "go" : nothing}
             ?disabled=${asking}
             @click=${() => press(act)}
@@ -164,7 +168,6 @@ function actionsView(app, workspace) {
     offered.has(act)
       ? nothing
       : html`<button
-          type="button"
           class=${look}
           ?disabled=${asking}
           @click=${() => openConfirm(app, act, workspace)}
@@ -175,11 +178,30 @@ function actionsView(app, workspace) {
   const rests = words.isSettled(workspace);
   return html`<div class="acts actions" role="group" aria-label="Actions">
     ${rests && status === "READY" ? button("stop", "Stop") : nothing}
-    ${rests && status !== "READY" ? button("start", "Start", "go") : nothing}
+    ${
+      (rests && status !== "READY") || words.yieldsToStart(operation)
+        ? button("start", "Start", "go")
+        : nothing
+    }
     ${operation?.kind === "STOP" && operation.automatic ? button("stop", "Stop") : nothing}
     ${rests ? html`${button("change", "Change machine …")} ${button("rebuild", "Rebuild …")}` : nothing}
     ${operation?.kind === "DELETE" && !operation.automatic ? nothing : button("delete", "Delete …", "bad")}
   </div>`;
+}
+
+/** How large it is, and a way to make it larger; nothing of a Hub that does not say. */
+function homeView(app, workspace) {
+  const { home_disk_gb: size } = workspace;
+  if (size === undefined) return null;
+  return html`${size && `${size} GB`}
+    <button
+      class="small"
+      aria-label="Make the home larger"
+      ?disabled=${app.state.asking.has(workspace.id) || workspace.operation}
+      @click=${() => openConfirm(app, "grow", workspace)}
+    >
+      Larger …
+    </button>`;
 }
 
 function detailsView(app, workspace, status, owns) {
@@ -188,6 +210,7 @@ function detailsView(app, workspace, status, owns) {
     ["Owner", owns ? null : html`<bdi>${workspace.owner_email ?? workspace.owner_id}</bdi>`],
     ["Machine", workspace.machine_type],
     ["Zone", workspace.zone],
+    ["Home", homeView(app, workspace)],
     ["Image", html`<span class="code">${workspace.image_tag}</span>`],
     ["Repository", metadata?.repo && html`<bdi>${metadata.repo}</bdi>`],
     ["Branch", metadata?.branch && html`<bdi>${metadata.branch}</bdi>`],

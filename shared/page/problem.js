@@ -57,6 +57,20 @@ export function secondsLeft(problem) {
 }
 
 /**
+ * Return what a button says whose request may be on its way, or may have to wait.
+ *
+ * @param {string} label
+ * @param {Problem|Offline|null} problem of the last try.
+ * @param {boolean} [sending]
+ * @returns {unknown} a template.
+ */
+export function pressed(label, problem, sending) {
+  const left = secondsLeft(problem);
+  if (sending) return "Asking …";
+  return left > 0 ? html`${label} in <span class="count">${duration(left)}</span>` : label;
+}
+
+/**
  * Return what is wrong with a field, as the API says it.
  *
  * @param {Problem|Offline|null} problem

@@ -4,15 +4,15 @@
  * @module
  */
 import { html, nothing } from "lit";
-import { action } from "page/actions.js";
 import { showsEverybody } from "page/app.js";
+import { openConfirm } from "page/confirm.js";
 import { icon, shape } from "page/icons.js";
-import { secondsLeft } from "page/problem.js";
+import { secondsLeft, send } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
 import * as words from "page/words.js";
 
 // What happens so soon is marked.
-const SOON_SECONDS = { delete: 3 * 86400 };
+const SOON_SECONDS = { archive: 3 * 86400, delete: 3 * 86400 };
 const ELSE_SOON_SECONDS = 600;
 // So many times the usual is marked.
 const SLOW = 1.5;
@@ -150,4 +150,56 @@ function usualSeconds({ events }, { id, operation }) {
     words.usual(events.get(id) ?? [], operation.kind) ??
     words.usual([...events.values()].flat(), operation.kind)
   );
+}
+
+// ---- the one action that fits its state ----------------------------------------------------------
+
+function action(app, workspace) {
+  const { me, asking, refused } = app.state;
+  const own = !me || workspace.owner_id === me.owner_id;
+  const { label, look = "", press } = own ? fitting(workspace) : forOthers(workspace);
+  const named = `${label.replace(" …", "")} ${workspace.name}`;
+  const waits = asking.has(workspace.id) || secondsLeft(refused.get(workspace.id)) > 0;
+  return html`<button class=${look} aria-label=${named} ?disabled=${waits}
+    @click=${() => press(app, workspace)}>${label}</button>`;
+}
+
+const confirm = (verb) => (app, workspace) => openConfirm(app, verb, workspace);
+const CONNECT = { label: "Connect", look: "go", press: open };
+const WATCH = { label: "Watch", press: open };
+const DETAILS = { label: "Details", press: open };
+const SEE_WHY = { label: "See why", press: open };
+const CANCEL = { label: "Cancel …", press: confirm("delete") };
+const DELETE = { label: "Delete …", look: "bad", press: confirm("delete") };
+const STOP = { label: "Stop …", press: confirm("stop") };
+const START = { label: "Start", press: start };
+const TRY_AGAIN = { label: "Try again", press: start };
+
+function fitting({ status, operation, error }) {
+  // One can connect while a snapshot is taken.
+  if (words.yieldsToStart(operation)) return START;
+  if (operation && (status !== "READY" || !words.isSettled({ operation }))) {
+    return operation.kind === "CREATE" ? CANCEL : WATCH;
+  }
+  if (error?.operation_kind === "DELETE") return DELETE;
+  if (status === "READY") return CONNECT;
+  if (status === "SUSPENDED") return START;
+  return error?.retryable === false ? SEE_WHY : TRY_AGAIN;
+}
+
+/** Only its owner gets into a workspace; an administrator can stop it. */
+function forOthers({ status, operation }) {
+  if (operation) return WATCH;
+  return status === "READY" ? STOP : DETAILS;
+}
+
+/** The panel says how to connect, and what is under way. */
+function open(app, workspace) {
+  app.go(`/workspaces/${workspace.id}`);
+}
+
+async function start(app, { id }) {
+  const { api } = app;
+  const { problem } = await send(app, id, () => api.post(`/workspaces/${id}/start`));
+  if (problem && api === app.api) app.update((state) => state.refused.set(id, problem));
 }

@@ -7,10 +7,9 @@ import { html, nothing } from "lit";
 import { createView } from "page/create.js";
 import { deletedView, showsDeleted } from "page/deleted.js";
 import { headerView } from "page/header.js";
-import { listView } from "page/list.js";
+import { card, listView } from "page/list.js";
 import { notices } from "page/notices.js";
 import { panelView } from "page/panel.js";
-import { card } from "page/states.js";
 
 /**
  * Return the whole page.

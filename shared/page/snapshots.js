@@ -10,9 +10,9 @@ import { beginFrom } from "page/create.js";
 import { textField } from "page/fields.js";
 import { icon, shape } from "page/icons.js";
 import { Modal } from "page/modal.js";
-import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
+import { expected, fieldProblem, pressed, problemView, secondsLeft, send } from "page/problem.js";
 import { nameProblem } from "page/rules.js";
-import { ahead, clock, duration, moment, now, size, time } from "page/times.js";
+import { ahead, clock, moment, now, size, time } from "page/times.js";
 import { isSettled, snapshotCalled, status } from "page/words.js";
 
 // Read again so long after the last time, if nothing says that something has changed.
@@ -49,7 +49,7 @@ export function newSnapshots() {
     problem: null,
     // Since it was last read.
     failures: 0,
-    form: { open: false, name: "", submitted: false, sending: false, problem: null },
+    form: { open: false, name: "", sending: false, problem: null },
     // How it is kept fresh. Times are milliseconds.
     asked: 0,
     timer: null,
@@ -87,8 +87,9 @@ function listView(app, workspace, snapshots) {
   const shown = shownOf(workspace, snapshots);
   const { most } = snapshots.list;
   const crash = shown.some((each) => !USELESS.has(each.state) && each.consistency === "crash");
-  const waits = workspace.operation && canRestore(app, workspace);
-  const isTaking = waits && isSettled(workspace);
+  const { operation, archived_at: archived } = workspace;
+  const waits = (operation || archived) && canRestore(app, workspace);
+  const isTaking = waits && operation?.kind === "SNAPSHOT";
   return html`
     ${
       shown.length
@@ -141,6 +142,8 @@ function canRestore(app, workspace) {
 function hindrance(workspace, { list, taking }, kept, restores = false) {
   if (!isSettled(workspace))
     return `None can be taken${restores ? " or restored" : ""} while it is ${status(workspace)}.`;
+  if (workspace.archived_at)
+    return `Its home is a snapshot. Start it to take another${restores ? ", or to restore one" : ""}.`;
   const next = time(list.next_at);
   if (next && next > now()) {
     return html`The next one can be taken <span class="count">${moment(next, ahead)}</span>.`;
@@ -175,6 +178,7 @@ function itemView(app, workspace, snapshots, snapshot) {
   const waits = app.state.asking.has(workspace.id);
   const { error, state } = snapshot;
   const { operation } = workspace;
+  const waitsToo = operation || workspace.archived_at;
   const isSource = operation?.snapshot_id === snapshot.id;
   return html`<li class="snapshot is-${look}">
     ${shape(look)}
@@ -208,8 +212,8 @@ function itemView(app, workspace, snapshots, snapshot) {
                     type="button"
                     class="small"
                     aria-label="Restore ${called}"
-                    aria-describedby=${operation ? "snapshots-hint" : nothing}
-                    ?disabled=${waits || operation}
+                    aria-describedby=${waitsToo ? "snapshots-hint" : nothing}
+                    ?disabled=${waits || waitsToo}
                     @click=${() => restore(app, workspace, snapshots, snapshot)}
                   >
                     Restore …
@@ -257,7 +261,7 @@ function takeView(app, workspace, snapshots) {
   const kept = shownOf(workspace, snapshots);
   const hindered = hindrance(workspace, snapshots, kept.length) !== "";
   const toggle = () =>
-    app.update(() => Object.assign(form, { open: !form.open, problem: null, submitted: false }));
+    app.update(() => Object.assign(form, { open: !form.open, problem: null }));
   return html`<button
       type="button"
       class="small"
@@ -275,13 +279,12 @@ function takeView(app, workspace, snapshots) {
 
 function formView(app, workspace, snapshots, hindered) {
   const { form, list } = snapshots;
-  const left = secondsLeft(form.problem);
   const typed = (name) =>
     app.update(() => {
       const problem = form.problem?.status === 429 ? form.problem : null;
       Object.assign(form, { name, problem });
     });
-  const waits = form.sending || left > 0 || hindered;
+  const waits = form.sending || secondsLeft(form.problem) > 0 || hindered;
   return html`<form
     class="keep"
     novalidate
@@ -302,9 +305,7 @@ function formView(app, workspace, snapshots, hindered) {
     ${problemView(isNameTaken(form) ? null : form.problem, ["name"])}
     <div class="acts">
       <button class="small go" aria-disabled=${waits ? "true" : "false"}>
-        ${form.sending ? "Asking …" : "Take it"}${
-          left > 0 ? html` in <span class="count">${duration(left)}</span>` : nothing
-        }
+        ${pressed("Take it", form.problem, form.sending)}
       </button>
       <button type="button" class="small" @click=${() => close(app, form)}>Cancel</button>
     </div>
@@ -404,8 +405,7 @@ class DeleteDialog extends Modal {
   }
 
   view() {
-    const left = secondsLeft(this.#problem);
-    const waits = this.#sending || left > 0 || this.isSignedOut;
+    const waits = this.#sending || secondsLeft(this.#problem) > 0 || this.isSignedOut;
     const press = (event) => {
       event.preventDefault();
       if (!waits) this.#delete();
@@ -416,9 +416,7 @@ class DeleteDialog extends Modal {
       <div class="acts">
         <button type="button" @click=${() => this.element.close()}>Cancel</button>
         <button class="go is-bad" aria-disabled=${waits ? "true" : "false"} data-first>
-          ${this.#sending ? "Asking …" : "Delete"}${
-            left > 0 ? html` in <span class="count">${duration(left)}</span>` : nothing
-          }
+          ${pressed("Delete", this.#problem, this.#sending)}
         </button>
       </div>
     </form>`;

@@ -18,6 +18,9 @@ const REBUILD = { act: "rebuild", label: "Make a new machine …" };
 const MACHINE = { act: "change", label: "Other machine type …" };
 const IMAGE = { act: "change", label: "Other image …" };
 const EMPTY_HOME = { act: "empty_home", label: "Go on with an empty home …" };
+const ARCHIVE = { act: "archive", label: "Archive again …" };
+const MOVE = { act: "move", label: "Move to another zone …" };
+const GROW = { act: "grow", label: "Larger home …" };
 const KEEP = { act: "start", label: "Keep it: start" };
 const SNAPSHOT = { act: "snapshot", label: "Take a snapshot again …" };
 const PURGE = { act: "purge", label: "Delete for good …" };
@@ -31,6 +34,8 @@ const AGAIN_OR_TELL = "Try again. If it stays so, tell whoever runs the Hub.";
 
 const AS_IT_WAS = "The workspace is as it was: only this snapshot of it is missing.";
 const NOT_RESTORED = "Its home is what it was. You can restore it again.";
+const NOT_ARCHIVED = "Nothing of its home is lost. Start it, or archive it again.";
+const NO_ROOM = "Start it again later, or have it moved: its home goes along, its memory does not.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
@@ -78,7 +83,7 @@ const CODES = {
   CONTAINER_NOT_RUNNING: ["Try again, or take a smaller image.", [IMAGE]],
   CONTAINER_OUT_OF_MEMORY: ["Take a larger machine type.", [MACHINE]],
   BOOT_DISK_FULL: ["Take a smaller image.", [IMAGE]],
-  DISK_FULL: ["Have the home disk made larger, then try again: its file system grows at boot.", []],
+  DISK_FULL: ["Make its home larger: its file system grows at boot.", [GROW]],
   DISK_READ_ONLY: ["Have the home disk attached for writing, then try again.", []],
   DISK_UNREADABLE: ["Try again. If it stays so, have a snapshot of the disk restored.", []],
   DISK_FOREIGN: [REPAIR, []],
@@ -95,22 +100,33 @@ const CODES = {
  */
 export function waysOut(workspace) {
   const { code, operation_kind: kind } = workspace.error;
-  const isSnapshot = kind === "SNAPSHOT";
-  if (isSnapshot && code !== "HOME_DISK_GONE") return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
+  const isGone = code === "HOME_DISK_GONE";
+  if (kind === "SNAPSHOT" && !isGone) return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
   if (kind === "RESTORE") {
     const ways = workspace.status === "READY" ? [SNAPSHOTS] : [START, SNAPSHOTS];
     return { advice: NOT_RESTORED, ways };
   }
+  if (kind === "ARCHIVE" && !isGone) {
+    const ways = workspace.status === "READY" ? [ARCHIVE] : [START, ARCHIVE];
+    return { advice: NOT_ARCHIVED, ways };
+  }
   const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
+    if (kind === "STOP") return { advice, ways: [] };
+    if (code === "NO_CAPACITY") {
+      // An archived one is tried in all zones.
+      return workspace.archived_at
+        ? { advice, ways: [START, MACHINE] }
+        : { advice: NO_ROOM, ways: [START, MOVE, REBUILD] };
+    }
     // A start could not resume it; without its memory it may still boot.
-    return { advice, ways: kind === "STOP" ? [] : [START, ...(isSnapshot ? others : [REBUILD])] };
+    return { advice, ways: [START, ...(isGone ? others : [REBUILD])] };
   }
   if (workspace.status === "READY") return { advice, ways: kind === "STOP" ? [AGAIN.STOP] : [] };
   const again = AGAIN[kind] ?? START;
   const rescue = kind === "DELETE" ? [KEEP] : [];
   const needsOther =
-    others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED|SNAPSHOT_GONE)/.test(code);
+    others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED|SNAPSHOT_GONE|DISK_FULL)/.test(code);
   const ways = needsOther ? [...others, again] : [again, ...others];
   return { advice, ways: [...ways, ...rescue] };
 }

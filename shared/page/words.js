@@ -41,6 +41,7 @@ const UNDER_WAY = {
   START: "starting",
   STOP: "stopping",
   RESTORE: "restoring",
+  ARCHIVE: "archiving",
   DELETE: "deleting",
 };
 const STOPPED_BECAUSE = {
@@ -48,23 +49,27 @@ const STOPPED_BECAUSE = {
   idle: "nobody was connected for long enough",
   outside: "its machine was stopped outside the Hub",
 };
-const FAILED = {
-  CREATE: "creating",
-  START: "starting",
-  STOP: "stopping",
-  SNAPSHOT: "taking a snapshot",
-  RESTORE: "restoring",
-  DELETE: "deleting",
-};
+const FAILED = { ...UNDER_WAY, CREATE: "creating", SNAPSHOT: "taking a snapshot" };
 // What the outlook's kinds are called in a row. Kinds that are not here are told in the panel.
 const NEXT = {
   suspend: "sleeps",
+  archive: "archived",
   delete: "deleted",
   compute_limit: "loses its memory",
   max_run: "stopped by Compute",
 };
 /** The words of `status`, in the order in which they are offered as filters. */
-export const STATUSES = ["ready", "starting", "stopping", "restoring", "asleep", "error", "deleting"];
+export const STATUSES = [
+  "ready",
+  "starting",
+  "stopping",
+  "restoring",
+  "archiving",
+  "asleep",
+  "archived",
+  "error",
+  "deleting",
+];
 
 /**
  * Say whether no change of a workspace is under way. A snapshot of its home changes nothing.
@@ -77,6 +82,18 @@ export function isSettled({ operation }) {
 }
 
 /**
+ * Say whether a start calls an operation off: an archive that does not delete the disk yet, nor
+ * shuts down what its person has just wanted shut down.
+ *
+ * @param {object|null} operation as the API has it.
+ * @returns {boolean}
+ */
+export function yieldsToStart(operation) {
+  const { kind, phase, automatic } = operation ?? {};
+  return kind === "ARCHIVE" && !(automatic ? /disk/ : /disk|stop/).test(phase);
+}
+
+/**
  * Return the status in a word: what is under way goes before what is, if it changes that.
  *
  * @param {object} workspace as the API has it.
@@ -85,7 +102,17 @@ export function isSettled({ operation }) {
 export function status(workspace) {
   const kind = workspace.operation?.kind;
   if (!isSettled(workspace)) return UNDER_WAY[kind] ?? kind.toLowerCase();
-  return STATUS[workspace.status] ?? workspace.status;
+  return archivedAt(workspace) ? "archived" : (STATUS[workspace.status] ?? workspace.status);
+}
+
+/**
+ * Return since when a workspace that sleeps has neither machine nor disk: its home is a snapshot.
+ *
+ * @param {object} workspace as the API has it.
+ * @returns {Date|null} null if it has them, or does not sleep.
+ */
+export function archivedAt({ status, archived_at: at }) {
+  return status === "SUSPENDED" ? time(at) : null;
 }
 
 /**
@@ -164,12 +191,14 @@ export function upcoming(workspace) {
 }
 
 /**
- * Return since when a workspace sleeps, and whether its memory is kept.
+ * Return since when a workspace sleeps or is archived, and what of it is kept.
  *
  * @param {object} workspace as the API has it.
  * @returns {string} empty if it does not sleep.
  */
 export function asleepSince(workspace) {
+  const archived = archivedAt(workspace);
+  if (archived) return `since ${clock(archived, now())}, home kept`;
   const since = time(workspace.suspended_at);
   if (workspace.status !== "SUSPENDED" || !since) return "";
   const memory = { true: ", memory kept", false: ", memory lost" }[workspace.memory_kept] ?? "";
@@ -183,7 +212,7 @@ export function asleepSince(workspace) {
  * @returns {string} empty if it does not sleep, or if this is unknown.
  */
 export function stoppedBecause(workspace) {
-  return STOPPED_BECAUSE[workspace.stopped_because] ?? "";
+  return archivedAt(workspace) ? "" : (STOPPED_BECAUSE[workspace.stopped_because] ?? "");
 }
 
 /**

@@ -103,6 +103,20 @@ def test_an_archive_that_fails_says_that_the_home_is_kept(at_hub: Cli, archive: 
     )
 
 
+@pytest.mark.parametrize(("status", "said"), [("READY", "ready"), ("SUSPENDED", "asleep")])
+def test_an_archive_that_a_start_calls_off_is_not_waited_for(
+    at_hub: Cli, archive: Archive, status: str, said: str
+) -> None:
+    """Also if the workspace sleeps again by then."""
+    archive.after = {"status": status, "error": None}
+
+    done = at_hub.run("archive", "api", "-y")
+
+    assert done.code == 1
+    meanwhile = "and it is not archived: somebody has started it meanwhile"
+    assert f"workspace: api is {said}, {meanwhile}\n  workspace show api\n" in done.err
+
+
 @pytest.mark.parametrize(("answer", "code"), [("api", 0), ("y", 5), ("", 5)])
 def test_an_archive_says_what_is_lost_and_asks(
     at_hub: Cli, archive: Archive, answer: str, code: int

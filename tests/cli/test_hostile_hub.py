@@ -375,6 +375,32 @@ def test_a_workspace_that_is_restored_cannot_act(
             assert_harmless(*run(*restore))
 
 
+ASLEEP = ("name", "archived_at", "archives_at", "deletes_at", "home_disk_gb", "error")
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("field", [None, *ASLEEP])
+def test_a_workspace_that_is_archived_cannot_act(
+    hub: ScriptedHub, run: Run, field: str | None
+) -> None:
+    """Neither as it is shown, nor in the answer to what is asked, nor how that has ended."""
+    hub.sign_in = {**SIGN_IN, "features": ["archive"]}
+    asked = ("archive", ID, "-y", "--no-wait"), ("start", ID, "--may-move", "--timeout", "0")
+    for put in (ATTACK, "9999-12-31T23:59:59-23:59", 10**4000, *OTHERS):
+        sleeping = {**whole(), "status": "SUSPENDED", "operation": None, "error": None}
+        if field == "error":
+            put = {"code": "NO_CAPACITY", "message": put, "operation_kind": "START"}  # noqa: PLW2901
+        hub.workspaces = [{**sleeping, field: put} if field else sleeping]
+        told = hub.workspaces[0] if field else put
+
+        def answer(seen: Seen, told: Any = told) -> Reply | None:
+            return Reply(202, told) if seen.method == "POST" else None
+
+        hub.answers = answer
+        for command in (("show", ID), ("ls",), *asked):
+            assert_harmless(*run(*command))
+
+
 DELETED = {"deleted_workspaces": [deleted(id=ID)]}
 
 

@@ -16,6 +16,7 @@ from tests.guests import nspawn
 from tests.guests.image import programs, root_file_system
 from tests.guests.nspawn import GuestSettings
 from tests.guests.registry import REPOSITORY, BuiltImage, Images
+from tests.system.records import in_compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 REGISTRY_PORT = 5000
 IMAGE_REPOSITORY = f"127.0.0.1:{REGISTRY_PORT}/{REPOSITORY}"
-_HOME_BYTES = 64 * 1024 * 1024
+_HOME_BYTES = 64 * 1024 * 1024  # of a home of _HOME_GB in Compute; of a larger one in proportion
+_HOME_GB = 50
 _POLL_SECONDS = 0.1
 _ON = frozenset({"RUNNING"})
 _OFF = frozenset({"STOPPING", "TERMINATED", "ABSENT"})
@@ -159,13 +161,21 @@ class Fleet:
             for guest in self._guests.values():
                 guest.power_off()
 
+    def _home_of(self, workspace_id: str) -> Path:
+        """Return the path of a workspace's home disk, which is as large as the one in Compute."""
+        home = self.home(workspace_id)
+        is_new = not home.exists()
+        disks = in_compute(self._cloud, "disks", workspace_id)
+        [size_gb] = [int(disk["sizeGb"]) for disk in disks if disk["name"].startswith("home-")]
+        with home.open("ab") as disk:
+            disk.truncate(max(disk.tell(), _HOME_BYTES * size_gb // _HOME_GB))
+        if is_new:
+            self.prepare_disk(home)
+        return home
+
     def _boot(self, machine: dict[str, Any]) -> Guest:
         metadata_url = f"{self._cloud.state['services']['identity']}/machines/{machine['id']}"
-        home = self.home(_attribute(metadata_url, "hub-workspace-id"))
-        if not home.exists():
-            with home.open("wb") as disk:
-                disk.truncate(_HOME_BYTES)
-            self.prepare_disk(home)
+        home = self._home_of(_attribute(metadata_url, "hub-workspace-id"))
         return self._kind.boot(
             GuestSettings(
                 name=machine["name"],

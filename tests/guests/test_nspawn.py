@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -572,6 +573,37 @@ def test_a_container_that_keeps_ending_after_it_was_ready_is_an_error(
     let_in(fleet.guest(booted["instance_name"]))
 
 
+# Stands in for the kernel's suspend, which would suspend the host: it looks for a text on the home
+# disk, past all that is in memory.
+ASLEEP = """#!/bin/bash
+found=$(dd if=/dev/disk/by-id/google-home bs=1M iflag=direct 2>/dev/null |
+  grep --count --text --fixed-strings --file=/run/written)
+echo "$found" >/run/found
+"""
+SLEEPS = "[Service]\nExecStart=\nExecStart=/bin/bash /run/asleep\n"
+
+
+def test_what_is_written_is_on_the_disk_before_the_machine_sleeps(
+    booted: Workspace, fleet: Fleet
+) -> None:
+    """So a snapshot of the disk of a suspended machine has it. This holds for each suspend."""
+    guest = fleet.guest(booted["instance_name"])
+    guest.run("tee", "/run/asleep", user_input=ASLEEP)
+    folder = "/run/systemd/system/systemd-suspend.service.d"
+    guest.run("mkdir", "-p", folder)
+    guest.run("tee", f"{folder}/asleep.conf", user_input=SLEEPS)
+    guest.run("systemctl", "daemon-reload")
+    verified = ("systemd-analyze", "verify", "--man=no", "workspace-sync.service", "suspend.target")
+    assert guest.run("sh", "-c", f"{' '.join(verified)} 2>&1") == ""
+    for _ in range(2):
+        written = f"written before it sleeps: {uuid.uuid4()}"
+        guest.run("tee", "/run/written", "/mnt/disks/home/home/unsynced", user_input=written)
+        guest.run("systemctl", "start", "suspend.target")
+        assert guest.run("cat", "/run/found").strip() == "1"
+        guest.run("rm", "/run/found")
+    guest.run("rm", "--recursive", folder)
+
+
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
@@ -595,6 +627,32 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     assert again.run("docker", "exec", "workspace", "ls", "/run/secrets") == ""
     assert reports(again, "ready") == 1
     assert 224 * MEBIBYTE < home_bytes(again) < 256 * MEBIBYTE
+
+
+def test_a_home_grows_while_its_machine_runs_and_a_new_machine_uses_all_of_it(
+    booted: Workspace, fleet: Fleet, alice: ApiClient
+) -> None:
+    """Its files stay. The same START again changes nothing, and a boot without a growth neither."""
+    guest = fleet.guest(booted["instance_name"])
+    before = alice.status(booted["id"])
+    guest.run("sh", "-c", "echo all of it >/mnt/disks/home/home/before-it-grew")
+
+    alice.start(booted["id"], home_disk_gb=8 * before["home_disk_gb"])
+    grown = alice.wait_until_settled(booted["id"], "READY", seconds=120)
+
+    again = fleet.guest(booted["instance_name"])
+    assert again is not guest
+    assert grown["home_disk_gb"] == 8 * before["home_disk_gb"]
+    assert 7 * 64 * MEBIBYTE < home_bytes(again) < 8 * 64 * MEBIBYTE
+    assert again.run("cat", "/mnt/disks/home/home/before-it-grew") == "all of it\n"
+
+    same = alice.start(booted["id"], home_disk_gb=grown["home_disk_gb"])
+    assert (same["status"], same["generation"]) == ("READY", grown["generation"])
+    size = home_bytes(again)
+    again.run("/bin/bash", "/etc/workspace-hub/disk.sh")
+    assert home_bytes(again) == size
+    log = again.run("journalctl", "--unit=workspace-disk.service", "--output=cat", "--no-pager")
+    assert "does not grow" not in log
 
 
 def test_another_image_is_run_by_a_new_machine_on_the_same_home(

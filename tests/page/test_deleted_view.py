@@ -68,9 +68,9 @@ def delete(person: Person) -> None:
     person.button("Delete", within=person.dialog).click()
 
 
-def expect_asleep(person: Person, was: Workspace) -> None:
-    """Check that ``api`` is back: as it was, asleep, in its panel."""
-    expect(person.panel("api")).to_contain_text("asleep")
+def expect_archived(person: Person, was: Workspace) -> None:
+    """Check that ``api`` is back, archived, in its panel."""
+    expect(person.panel("api")).to_contain_text("archived since")
     now = person.settled("api", lambda now: now["status"] == "SUSPENDED")
     assert now["id"] == was["id"]
 
@@ -90,10 +90,10 @@ def test_a_workspace_is_deleted_and_taken_back_at_once(alice: Person) -> None:
     expect(page.get_by_text("It has been deleted.")).to_be_visible()
     expect(alice.panel("api")).to_contain_text(until)
     alice.button("Undelete …", within=alice.panel("api")).click()
-    expect(alice.dialog).to_contain_text("It comes back asleep, with its home")
+    expect(alice.dialog).to_contain_text("It comes back archived, with its home")
     expect(alice.button("Undelete", within=alice.dialog)).to_be_focused()
     page.keyboard.press("Enter")
-    expect_asleep(alice, ready)
+    expect_archived(alice, ready)
     history = alice.panel("api").get_by_role("region", name="History")
     expect(history).to_contain_text("you took it back")
 
@@ -125,7 +125,7 @@ def test_a_deletion_elsewhere_leads_to_what_can_be_taken_back(alice: Person) -> 
     expect(alice.button("Undelete api")).to_be_focused()
     alice.button("Undelete api").click()
     alice.button("Undelete", within=alice.dialog).click()
-    expect_asleep(alice, ready)
+    expect_archived(alice, ready)
     page.go_back()
     expect(view(alice)).to_contain_text("None.")
 
@@ -146,7 +146,7 @@ def test_a_name_that_is_another_s_by_now_is_given_anew(alice: Person) -> None:
     expect(alice.dialog).to_contain_text("must be 1 to 48")
     name.fill("api-2")
     alice.page.keyboard.press("Enter")
-    expect(alice.panel("api-2")).to_contain_text("asleep")
+    expect(alice.panel("api-2")).to_contain_text("archived")
     assert alice.id_of("api-2") == first["id"]
 
 
@@ -248,7 +248,7 @@ def test_an_administrator_takes_back_what_they_have_deleted(alice: Person, admin
     admin.button("Undelete …", within=admin.panel("api")).click()
     expect(admin.dialog).to_contain_text(f"Undelete api of {alice.email}?")
     admin.button("Undelete", within=admin.dialog).click()
-    expect(admin.panel("api")).to_contain_text("asleep")
+    expect(admin.panel("api")).to_contain_text("archived")
     assert alice.id_of("api") == ready["id"]
 
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, Route, expect
 from localcloud.catalogue import ROOT
 from localcloud.running_cloud import RunningCloud
 from localcloud.settings import ADMIN_EMAIL
+from tests.page import test_archive_view as archive
 from tests.page import test_deleted_view as deleted
 from tests.page.axe import violations
 from tests.page.conftest import OpenPage, client
@@ -244,6 +245,70 @@ def one_being_restored(person: Person, ids: dict[str, str]) -> None:
     section(person).get_by_role("listitem").first.scroll_into_view_if_needed()
 
 
+def one_archived(person: Person, ids: dict[str, str]) -> None:
+    """Show an archived workspace, which all of the person's are."""
+    person.page.unroute("**/workspaces")
+    person.page.unroute(LIST)
+    person.open(f"#/workspaces/{ids['docs']}")
+    becomes(person, **archive.ARCHIVED, error=None)
+    has(person, made_up("READY", automatic=True, consistency="clean", stored_bytes=10**8))
+    person.open(f"#/workspaces/{ids['train']}")
+    expect(person.panel("train")).to_contain_text("archived since")
+    expect(section(person, "train")).to_contain_text("Its home is a snapshot")
+
+
+def one_being_archived(person: Person, _: dict[str, str]) -> None:
+    """Show a workspace that is being archived."""
+    person.page.unroute("**/workspaces")
+    becomes(person, **{**archive.ASLEEP, "operation": archive.archiving()}, error=None)
+    person.page.evaluate(deleted.LOOK)
+    expect(person.panel("train")).to_contain_text("archiving")
+
+
+def an_archive(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that asks whether to archive."""
+    person.page.unroute("**/workspaces")
+    person.page.evaluate(deleted.LOOK)
+    person.button("Archive …", within=person.panel("train")).click()
+    expect(person.dialog).to_contain_text("Type its name")
+
+
+def no_capacity(person: Person, _: dict[str, str]) -> None:
+    """Show a workspace whose start has found no capacity."""
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    error = {"code": "NO_CAPACITY", "message": "Zone us-west1-a has no capacity for it."}
+    error |= {"operation_kind": "START", "at": archive.NOW.isoformat()}
+    becomes(person, **archive.ASLEEP, error=error)
+    person.page.evaluate(deleted.LOOK)
+    expect(person.button("Move to another zone …")).to_be_visible()
+
+
+def a_move(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that asks whether to move."""
+    person.button("Move to another zone …").click()
+    expect(person.dialog).to_contain_text("Type its name")
+
+
+def a_larger_home(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog in which one makes the home larger, with a size that is too small."""
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    person.page.unroute("**/workspaces")
+    person.page.unroute(LIST)
+    person.watch.expect_answer(400)
+    person.button("Make the home larger").click()
+    person.dialog.get_by_label("Size in GB").fill("20")
+    expect(person.dialog).to_contain_text("is too small")
+
+
+def the_home(person: Person, _: dict[str, str]) -> None:
+    """Show how large the home is, and the last lines of the panel."""
+    person.page.keyboard.press("Escape")  # closes the dialog
+    expect(person.dialog).to_have_count(0)
+    person.button("Make the home larger").scroll_into_view_if_needed()
+
+
 def from_a_snapshot(person: Person, _: dict[str, str]) -> None:
     """Show the form of a new workspace whose home begins as a snapshot."""
     person.page.keyboard.press("Escape")  # closes the question
@@ -318,6 +383,13 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "restore": a_restore,
     "from-snapshot": from_a_snapshot,
     "restoring": one_being_restored,
+    "archived": one_archived,
+    "archiving": one_being_archived,
+    "archive": an_archive,
+    "no-capacity": no_capacity,
+    "move": a_move,
+    "grow": a_larger_home,
+    "home": the_home,
     "deleted": what_was_deleted,
     "undelete": one_taken_back,
     "none-deleted": none_deleted,

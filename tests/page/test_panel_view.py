@@ -59,12 +59,14 @@ def test_what_is_near_is_marked_and_reasons_are_whole_sentences(alice: Person) -
 def test_a_command_that_has_to_wait_says_for_what(alice: Person) -> None:
     """In a person's words, whatever is under way."""
     busy = {"id": "1", "name": "api", "status": "PROVISIONING", "outlook": []}
-    create, stop, start = rendered(
-        alice, *({**busy, "operation": {"kind": kind}} for kind in ("CREATE", "STOP", "START"))
+    kinds = ("CREATE", "STOP", "START", "ARCHIVE")
+    create, stop, start, archive = rendered(
+        alice, *({**busy, "operation": {"kind": kind, "phase": "delete_disk"}} for kind in kinds)
     )
     assert "This waits until it is ready." in create["connect"]
     assert "This waits until it is ready." in start["connect"]
     assert "This waits until it is asleep, and starts it then." in stop["connect"]
+    assert "This waits until it is archived, and starts it then." in archive["connect"]
 
 
 def test_the_panel_says_how_to_connect_and_copies_it(alice: Person) -> None:

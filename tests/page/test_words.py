@@ -14,7 +14,8 @@ from workspace_cli.workspaces import workspace_of
 
 PHASES = [*(phase.value for phase in Phase), "a_phase_of_a_newer_hub"]
 STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR", "NEWER")
-KINDS = (None, "CREATE", "START", "STOP", "SNAPSHOT", "RESTORE", "DELETE", "NEWER")
+KINDS = (None, "CREATE", "START", "STOP", "SNAPSHOT", "RESTORE", "ARCHIVE", "DELETE", "NEWER")
+ARCHIVED = {"archived_at": "2026-03-02T10:34:20Z"}
 SIZES = [0, 1, 812, 1023, 1024, 10_000, 812 * 1024**2, 5_368_709_120, 10**10, 3 * 10**13]
 SPANS = [*range(-5, 400), *range(400, 400_000, 77), 0.4, 119.49, 119.5, 7169.9, 172_799.6, 1e7]
 NAMES = ("api", "Api", "API-2", "_x.y", "-x", "-X", "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve")
@@ -56,7 +57,12 @@ def _doing(phase: str) -> str:
 
 def test_the_page_has_the_words_of_the_command(alice: Person) -> None:
     """Statuses, what an operation does and has done, how long something takes, and sizes."""
-    workspaces = [_workspace(status, kind) for status in STATUSES for kind in KINDS]
+    workspaces = [
+        {**_workspace(status, kind), **more}
+        for status in STATUSES
+        for kind in KINDS
+        for more in ({}, ARCHIVED)
+    ]
     said = alice.open().evaluate(ASK, [workspaces, PHASES, SPANS, SIZES])
     doing = [_doing(phase) for phase in PHASES]
     assert said["statuses"] == [words.status(workspace_of(each)) for each in workspaces]

@@ -250,12 +250,19 @@ class _Followed:
             self._progress.show(words.doing(workspace.operation))
         if workspace is None:
             self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
-        elif workspace.is_settled and workspace.status == wanted and not self._has_failed():
+        elif self._has_come(workspace):
             said, more = words.result(workspace, self._client.now())
             self._end(well=True, said=said, more=more)
+        elif workspace.is_settled and self._is_called_off():
+            said = f"{self._name} is {words.status(workspace)}, and it is not archived"
+            self._end(well=False, said=f"{said}: somebody has started it meanwhile", more="")
         elif workspace.is_settled and not _may_come(workspace, wanted):
             self._end(well=False, said=_why_not(workspace), more="")
         return self._ended
+
+    def _has_come(self, workspace: Workspace) -> bool:
+        is_so = workspace.is_settled and workspace.status == self._goal.status
+        return is_so and not self._has_failed() and not self._is_called_off()
 
     def _has_failed(self) -> bool:
         """Whether a RESTORE, an ARCHIVE or a START that was under way has failed.
@@ -272,6 +279,13 @@ class _Followed:
             STARTS: now.is_not_changed,
         }
         return failed.get(asked.kind, False)
+
+    def _is_called_off(self) -> bool:
+        """Whether a START has replaced the ARCHIVE that was under way."""
+        asked, now = self._as_asked.operation, self.workspace
+        if asked is None or now is None or asked.kind != ARCHIVES:
+            return False
+        return not now.is_archived and now.failure is None
 
     def end_late(self) -> None:
         """End with the error that it did not happen in time."""

@@ -24,7 +24,8 @@ from shared.domain.steps.step import TAKING_HOME, Call, Decision, Step
 from shared.domain.steps.stopping import call_off, can_be_used
 from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
-_OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
+# A machine that is STOPPING may be going already: a worker has died after it deleted it.
+_IN_USE = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
 
 
 def delete_machine(step: Step) -> Decision:
@@ -41,7 +42,7 @@ def delete_machine(step: Step) -> Decision:
         return step.finish(Status.READY, "WorkspaceReady")
     archives = operation.kind is OperationKind.ARCHIVE
     untouched = first or (archives and operation.attempt == 1)
-    if operation.automatic and untouched and observed_state(step.inputs.instance) not in _OFF:
+    if operation.automatic and untouched and observed_state(step.inputs.instance) in _IN_USE:
         return call_off(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)

@@ -42,10 +42,15 @@ WAY_OUT = {
     OperationKind.DELETE: "Delete the workspace again.",
 }
 WAY_OUT_OF_MOVE = "The workspace is where it was. Start it to go on there, or move it again."
+_WAY_OUT_OF_GROWING = (
+    "Start the workspace as it is, or ask for a larger home again: later, or for a smaller size."
+)
 
 
 def way_out(operation: Operation) -> str:
     """Return what a person can do after this operation has failed."""
+    if operation.phase in GROWING_PHASES:
+        return _WAY_OUT_OF_GROWING
     return WAY_OUT_OF_MOVE if operation.moves else WAY_OUT[operation.kind]
 
 

@@ -32,7 +32,7 @@ _PASSING = {
 }
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
-# ``{what}`` is the machine or the snapshot.
+# ``{what}`` is the machine, the snapshot or the larger disk.
 _REFUSALS = {
     FaultKind.QUOTA: (
         "COMPUTE_QUOTA_EXCEEDED",
@@ -212,11 +212,6 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     told = text.format(what=_WHAT.get(refusal.calling, "the machine"))
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way = way_out(step.operation)
-    if refusal.calling is Phase.RESIZE_DISK:
-        way = (
-            "The home is as large as it was, and nothing else has changed. Try again later, or "
-            "with a smaller size."
-        )
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way = f"Whoever runs this Hub must change that. {way}"
     message = f"{told} Compute Engine said{doing}: {refusal.said} {way}"

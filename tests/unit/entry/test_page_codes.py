@@ -35,7 +35,8 @@ def test_everything_that_a_change_can_lose_has_words() -> None:
 @pytest.mark.parametrize("name", ["ASKED", "SWEPT", "ENDED", "FAILED"])
 def test_the_page_knows_only_events_that_the_hub_writes(name: str) -> None:
     """Each event with words of its own is in the Hub's code: a renamed one is noticed."""
-    composed = {f"{kind.title()}{end}" for kind in OperationKind for end in ("Confirmed", "Failed")}
+    forms = ("{}Confirmed", "{}Failed", "Automatic{}Abandoned")
+    composed = {form.format(kind.title()) for kind in OperationKind for form in forms}
     code = "".join(Path(each).read_text("utf-8") for each in (ROOT / "shared").rglob("*.py"))
     unknown = {each for each in keys("history.js", name) if f'"{each}"' not in code}
     assert unknown - composed == set()

@@ -311,6 +311,26 @@ def test_a_growth_that_compute_refuses_leaves_machine_memory_and_size(
         assert (after.machine_type, after.image_tag) == ("e2-standard-8", "v7"), case
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (FaultKind.QUOTA, "The project's Compute Engine quota is used up. Compute Engine said"),
+        (FaultKind.PERMISSION, "The Hub may not do this in Compute Engine. Compute Engine said"),
+        (FaultKind.INVALID, "Compute Engine refused the larger disk. Compute Engine said"),
+        (FaultKind.NOT_READY, "The START did not end within 10 minutes."),
+    ],
+)
+def test_a_growth_that_compute_refuses_says_why_and_what_to_do(
+    growing: Moving, kind: FaultKind, said: str
+) -> None:
+    """Machine and home are as they were."""
+    growing.world.machines.script(ResizeDisk, Mishap.REFUSED, kind, times=1000)
+    error = growing.move(NewMachine(home_disk_gb=LARGER)).error
+    assert error is not None
+    assert error.message.startswith(said)
+    assert "Start the workspace as it is, or ask for a larger home again" in error.message
+
+
 @pytest.mark.parametrize("wrong", ["no capacity", "never ready", "not deleted"])
 def test_a_home_that_has_grown_stays_so_though_no_machine_boots_on_it(
     growing: Moving, wrong: str

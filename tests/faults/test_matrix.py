@@ -20,6 +20,9 @@ from tests.faults.matrix import (
     ARCHIVE,
     CASES,
     FORK,
+    GROW,
+    HOME_GB,
+    LARGER_GB,
     RESTORE,
     SNAPSHOT,
     SOURCE,
@@ -46,6 +49,7 @@ USUAL = {
     SNAPSHOT: "READY, snapshot READY",
     FORK: "READY",
     RESTORE: "READY, snapshot READY",
+    GROW: "READY",
     ARCHIVE: "SUSPENDED, snapshot READY",
 }
 
@@ -75,7 +79,7 @@ OTHERWISE = {
     **{
         (fault, verb): ("", "", f"{KEEPS_STATUS.get(verb, 'ERROR')} {UNAVAILABLE}")
         for fault in ("rate_limited", "unavailable", "html_502")
-        for verb in (*VERBS, SNAPSHOT, FORK)
+        for verb in (*VERBS, SNAPSHOT, FORK, GROW)
     },
     # The machine is not stopped instead, so that its memory is kept.
     ("not_ready", "STOP"): ("", "", f"READY STOP{TIMED_OUT}"),
@@ -103,6 +107,13 @@ OTHERWISE = {
             (FORK, f"ERROR CREATE{TIMED_OUT}"),
         )
     },
+    # Machine, memory and home are as they were.
+    ("disk_quota_exceeded", GROW): (f"SUSPENDED {QUOTA}",) * 3,
+    # The home has grown, and no machine boots on it.
+    ("stock_out", GROW): (f"SUSPENDED {NO_CAPACITY}",) * 3,
+    ("quota_exceeded", GROW): (f"ERROR {QUOTA}",) * 3,
+    ("preempted", GROW): ("ERROR MACHINE_STOPPED",) * 3,
+    ("vanished", GROW): ("", "", f"ERROR START{TIMED_OUT}"),
     # The content is captured, or not: nothing is left of a snapshot that could not be taken.
     ("snapshot_quota_exceeded", SNAPSHOT): (f"READY {QUOTA}",) * 3,
     ("snapshot_location_forbidden", SNAPSHOT): (f"READY {POLICY}",) * 3,
@@ -190,7 +201,7 @@ OR_ELSE = {
 MESSAGES = {
     NO_CAPACITY: (
         r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later"
-        r"|it cannot move\. Start it again later)"
+        r"|zone\. Start it again later, or start it with may_move)"
     ),
     QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete|Take a snapshot again)",
     POLICY: (
@@ -341,6 +352,7 @@ def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_ove
     )
     check_homes_of_forks(ran.cloud, everything)
     check_homes_of_restores(ran)
+    check_sizes_of_homes(ran, everything)
     check_homes_of_archives(ran)
     for person, workspace in everything:
         person.delete(workspace["id"], purge=True)
@@ -413,6 +425,26 @@ def check_homes_of_restores(ran: Ran) -> None:
         restored = str(played.ends[case]).startswith("READY, ")
         made_from = home.get("sourceSnapshot", "")
         assert made_from.endswith(snapshot_id[-12:]) if restored else not made_from, case.name
+
+
+def check_sizes_of_homes(ran: Ran, everything: list[tuple[ApiClient, dict[str, Any]]]) -> None:
+    """See that each home has the size that its workspace says: a larger one if it was to grow.
+
+    It was not made larger if Compute refused that, or did not answer.
+    """
+    played = ran.played
+    grown = {
+        played.ids[case]
+        for case, end in played.ends.items()
+        if case.verb == GROW and case.fault != "disk_quota_exceeded" and end.code != UNAVAILABLE
+    }
+    assert grown
+    sizes = {each["name"]: each["sizeGb"] for each in in_compute(ran.cloud, "disks", "home-")}
+    for person, workspace in everything:
+        now = person.status(workspace["id"])
+        home_gb = LARGER_GB if now["id"] in grown else HOME_GB
+        found = {int(sizes[name]) for name in sizes if name.startswith(f"home-{now['id']}")}
+        assert (now["home_disk_gb"], found) == (home_gb, {home_gb}), workspace["name"]
 
 
 def check_homes_of_archives(ran: Ran) -> None:

@@ -108,6 +108,10 @@ SCENARIOS = {
     "start with another machine type": Scenario(
         ("POST", "/start", {"machine_type": OTHER_MACHINE_TYPE}), "READY"
     ),
+    "start that grows": Scenario(("POST", "/start", {"home_disk_gb": 100}), "READY"),
+    "start that grows a suspended one": Scenario(
+        ("POST", "/start", {"home_disk_gb": 100}), "READY", suspended_first=True
+    ),
     "status of a machine that was stopped by hand": Scenario(
         ("GET", "/status", None), "SUSPENDED", stopped_by_hand=True
     ),
@@ -312,6 +316,7 @@ class CrashHarness:
             "kept_awake_until",
             "generation",
             "last_activity",
+            "home_disk_gb",
         )
         ids = {ws["id"] for ws in [*listed, run.workspace] if ws}
         mine = [machine for each in sorted(ids) for machine in machines[each]]
@@ -323,7 +328,9 @@ class CrashHarness:
             ],
             "machines": [(each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine],
             "machines unknown to the record": len({str(each["id"]) for each in mine} - recorded),
-            "disks": sorted(disk["name"].split("-")[0] for each in ids for disk in disks[each]),
+            "disks": sorted(
+                (disk["name"].split("-")[0], disk["sizeGb"]) for each in ids for disk in disks[each]
+            ),
             "held": [
                 held["running"]
                 for owner in owners.values()

@@ -23,6 +23,8 @@ START_OTHER_TYPE = "START START_OTHER_TYPE"  # with another machine type
 FORK = "FORK"  # CREATE from a snapshot
 SNAPSHOT = "SNAPSHOT"
 RESTORE = "RESTORE"
+GROW = "GROW"  # START of a suspended one with a larger home
+ARCHIVE = "ARCHIVE"
 VERBS = ("CREATE", "STOP", "START", "DELETE")
 TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
@@ -32,12 +34,14 @@ SETTINGS = {
     "HUB_DELETE_DEADLINE_SECONDS": "1200",
     "HUB_SNAPSHOT_DEADLINE_SECONDS": "1200",
     "HUB_RESTORE_DEADLINE_SECONDS": "1200",
+    "HUB_ARCHIVE_DEADLINE_SECONDS": "1200",
     "HUB_LOOK_MIN_SECONDS": "0.4",
     "HUB_ATTEND_SECONDS": "10",
     "HUB_WORKER_TIMEOUT_SECONDS": "30",
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
+HOME_GB, LARGER_GB = 50, 100
 SOURCE = "source"  # the name of the workspace of whose snapshot a person's forks are made
 _CREATES = {"CREATE", FORK}
 _TIMEOUT_SECONDS = 400.0  # only a run that fails waits for so long
@@ -154,6 +158,11 @@ _SELECTED = (
     *product(("slow_upload", "slow_operation", "not_ready"), (RESTORE,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot"), (RESTORE,), (_ONCE,)),
     *product(("preempted", "vanished"), (RESTORE,), (_ONCE, _FOREVER)),
+    *product(
+        ("disk_quota_exceeded", "unavailable", "rate_limited", "lost_operation"), (GROW,), TIMES
+    ),
+    *product(("slow_operation", "html_502"), (GROW,), (_FOREVER,)),
+    *product(("stock_out", "quota_exceeded", "preempted", "vanished"), (GROW,), (_ONCE, _FOREVER)),
     # What is in the home is kept first.
     *product(("source_gone", "source_not_ready", "source_busy"), ("DELETE",), (_THRICE, _FOREVER)),
     *product(
@@ -162,6 +171,17 @@ _SELECTED = (
         (_ONCE,),
     ),
     *product(("upload_fails+slow_upload", "slow_upload"), ("DELETE",), (_FOREVER,)),
+    *product(("unavailable", "rate_limited", "lost_operation"), (ARCHIVE,), TIMES),
+    *product(("source_gone", "source_not_ready", "source_busy"), (ARCHIVE,), (_THRICE, _FOREVER)),
+    *product(
+        ("snapshot_quota_exceeded", "snapshot_location_forbidden", "capture_fails"),
+        (ARCHIVE,),
+        (_ONCE,),
+    ),
+    *product(("upload_fails+slow_upload", "slow_upload"), (ARCHIVE,), (_FOREVER,)),
+    *product(("slow_operation", "html_502"), (ARCHIVE,), (_FOREVER,)),
+    *product(("not_ready",), (ARCHIVE,), (_THRICE, _FOREVER)),
+    *product(("in_use", "preempted", "vanished"), (ARCHIVE,), (_ONCE, _FOREVER)),
     *product(("quota_exceeded", "policy_forbids", "slow_operation"), (FORK,), (_FOREVER,)),
     *product(("never_ready", "fails_at_boot", "vanished"), (FORK,), (_ONCE, _FOREVER)),
 )
@@ -205,7 +225,7 @@ def run(
                 strict=True,
             )
         )
-        starts = [case for case in others if case.verb in {"START", START_OTHER_TYPE}]
+        starts = [case for case in others if case.verb in {"START", START_OTHER_TYPE, GROW}]
         list(pool.map(lambda case: owner_of[case].stop(made[case]["id"]), starts))
         _wait_for(everybody, {made[case]["id"]: "SUSPENDED" for case in starts})
         cloud.kill_function("provision_workspace", signal.SIGSTOP)
@@ -294,9 +314,11 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace, snapshot_id: str) 
         "STOP": lambda: person.stop(workspace_id),
         "START": lambda: person.start(workspace_id),
         START_OTHER_TYPE: lambda: person.start(workspace_id, machine_type=OTHER_MACHINE_TYPE),
+        GROW: lambda: person.start(workspace_id, home_disk_gb=LARGER_GB),
         "DELETE": lambda: person.delete(workspace_id),
         SNAPSHOT: lambda: person.take_snapshot(workspace_id),
         RESTORE: lambda: person.restore(workspace_id, snapshot_id),
+        ARCHIVE: lambda: person.archive(workspace_id),
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:

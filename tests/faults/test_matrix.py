@@ -17,8 +17,12 @@ from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.faults import matrix
 from tests.faults.matrix import (
+    ARCHIVE,
     CASES,
     FORK,
+    GROW,
+    HOME_GB,
+    LARGER_GB,
     RESTORE,
     SNAPSHOT,
     SOURCE,
@@ -45,6 +49,8 @@ USUAL = {
     SNAPSHOT: "READY, snapshot READY",
     FORK: "READY",
     RESTORE: "READY, snapshot READY",
+    GROW: "READY",
+    ARCHIVE: "SUSPENDED, snapshot READY",
 }
 
 NO_CAPACITY, QUOTA, POLICY = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED", "COMPUTE_POLICY_FORBIDS"
@@ -73,7 +79,7 @@ OTHERWISE = {
     **{
         (fault, verb): ("", "", f"{KEEPS_STATUS.get(verb, 'ERROR')} {UNAVAILABLE}")
         for fault in ("rate_limited", "unavailable", "html_502")
-        for verb in (*VERBS, SNAPSHOT, FORK)
+        for verb in (*VERBS, SNAPSHOT, FORK, GROW)
     },
     # The machine is not stopped instead, so that its memory is kept.
     ("not_ready", "STOP"): ("", "", f"READY STOP{TIMED_OUT}"),
@@ -101,6 +107,13 @@ OTHERWISE = {
             (FORK, f"ERROR CREATE{TIMED_OUT}"),
         )
     },
+    # Machine, memory and home are as they were.
+    ("disk_quota_exceeded", GROW): (f"SUSPENDED {QUOTA}",) * 3,
+    # The home has grown, and no machine boots on it.
+    ("stock_out", GROW): (f"SUSPENDED {NO_CAPACITY}",) * 3,
+    ("quota_exceeded", GROW): (f"ERROR {QUOTA}",) * 3,
+    ("preempted", GROW): ("ERROR MACHINE_STOPPED",) * 3,
+    ("vanished", GROW): ("", "", f"ERROR START{TIMED_OUT}"),
     # The content is captured, or not: nothing is left of a snapshot that could not be taken.
     ("snapshot_quota_exceeded", SNAPSHOT): (f"READY {QUOTA}",) * 3,
     ("snapshot_location_forbidden", SNAPSHOT): (f"READY {POLICY}",) * 3,
@@ -145,6 +158,24 @@ OTHERWISE = {
     },
     ("upload_fails+slow_upload", "DELETE"): (f"ERROR {NOT_MADE}, snapshot FAILED SNAPSHOT_FAILED",)
     * 3,
+    # The disk stays, and what may exist of the snapshot goes.
+    **{
+        (fault, ARCHIVE): ("", "", f"SUSPENDED ARCHIVE{TIMED_OUT}")
+        for fault in ("source_gone", "source_not_ready", "source_busy")
+    },
+    **{
+        (fault, ARCHIVE): ("", "", f"ERROR {UNAVAILABLE}")
+        for fault in ("rate_limited", "unavailable", "html_502")
+    },
+    ("not_ready", ARCHIVE): ("", "", f"READY ARCHIVE{TIMED_OUT}"),
+    ("snapshot_quota_exceeded", ARCHIVE): (f"SUSPENDED {QUOTA}",) * 3,
+    ("snapshot_location_forbidden", ARCHIVE): (f"SUSPENDED {POLICY}",) * 3,
+    ("capture_fails", ARCHIVE): ("SUSPENDED SNAPSHOT_FAILED",) * 3,
+    ("upload_fails+slow_upload", ARCHIVE): (
+        "SUSPENDED SNAPSHOT_FAILED, snapshot FAILED SNAPSHOT_FAILED",
+    )
+    * 3,
+    ("in_use", ARCHIVE): ("", "", f"SUSPENDED {IN_USE}, snapshot READY"),
     # After it: there is no machine, and the old home is the home again.
     ("stock_out", RESTORE): ("", *(f"SUSPENDED {NO_CAPACITY}, snapshot READY",) * 2),
     ("quota_exceeded", RESTORE): (f"SUSPENDED {QUOTA}, snapshot READY",) * 3,
@@ -164,12 +195,13 @@ OR_ELSE = {
     ("upload_fails+slow_upload", SNAPSHOT): "READY SNAPSHOT_FAILED",
     ("upload_fails+slow_upload", RESTORE): "SUSPENDED SNAPSHOT_FAILED",
     ("upload_fails+slow_upload", "DELETE"): f"ERROR {NOT_MADE}",
+    ("upload_fails+slow_upload", ARCHIVE): "SUSPENDED SNAPSHOT_FAILED",
 }
 # The message of each code: what happened, and what to do next.
 MESSAGES = {
     NO_CAPACITY: (
         r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later"
-        r"|it cannot move\. Start it again later)"
+        r"|zone\. Start it again later, or start it with may_move)"
     ),
     QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete|Take a snapshot again)",
     POLICY: (
@@ -178,7 +210,8 @@ MESSAGES = {
     ),
     UNAVAILABLE: (
         r"within 20 minutes, because Compute Engine does not answer\. "
-        r"((Start|Stop|Delete) the workspace|Take a snapshot again|The home is what it was\. Start)"
+        r"((Start|Stop|Delete) the workspace|Take a snapshot again|The home is what it was\. Start"
+        r"|Nothing of the home is lost\. Start)"
     ),
     f"CREATE{TIMED_OUT}": r"within 20 minutes\. Start the workspace to try again, or delete it",
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
@@ -191,16 +224,23 @@ MESSAGES = {
     f"RESTORE{TIMED_OUT}": (
         r"within 20 minutes\. The home is what it was\. Start the workspace, or restore it again"
     ),
+    f"ARCHIVE{TIMED_OUT}": (
+        r"within 20 minutes\. Nothing of the home is lost\. "
+        r"Start the workspace, or archive it again"
+    ),
     f"SNAPSHOT{TIMED_OUT}": r"within 20 minutes\. Take a snapshot again",
     "SNAPSHOT_FAILED": (
-        r"could not (take the snapshot\. (Take a snapshot again|The home is what it was\. .*again)"
+        r"could not (take the snapshot\. "
+        r"(Take a snapshot again|(The home is what it was|Nothing of the home is lost)\. .*again)"
         r"\. Compute Engine said: |store the snapshot\. Delete it, and take another one"
-        r"\. Compute Engine said: |store the snapshot of what is in the home now\. "
-        r"The home is what it was\. Start the workspace, or restore it again)"
+        r"\. Compute Engine said: "
+        r"|store the snapshot of what is in the home now, or it was deleted outside the Hub\. "
+        r"(The home is what it was\. Start the workspace, or restore it again"
+        r"|Nothing of the home is lost\. Start the workspace, or archive it again))"
     ),
     IN_USE: (
         r"within 20 minutes, because something else uses .*instances/holder.*"
-        r" Detach it there\. Delete the workspace again"
+        r" Detach it there\. (Delete the workspace again|Nothing of the home is lost)"
     ),
     NOT_READY: (
         r"did not report ready within 20 minutes\. (The home is what it was\. )?Start the workspace"
@@ -312,6 +352,8 @@ def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_ove
     )
     check_homes_of_forks(ran.cloud, everything)
     check_homes_of_restores(ran)
+    check_sizes_of_homes(ran, everything)
+    check_homes_of_archives(ran)
     for person, workspace in everything:
         person.delete(workspace["id"], purge=True)
     wait_until(lambda: listed(people) == [], "all are gone")
@@ -383,6 +425,39 @@ def check_homes_of_restores(ran: Ran) -> None:
         restored = str(played.ends[case]).startswith("READY, ")
         made_from = home.get("sourceSnapshot", "")
         assert made_from.endswith(snapshot_id[-12:]) if restored else not made_from, case.name
+
+
+def check_sizes_of_homes(ran: Ran, everything: list[tuple[ApiClient, dict[str, Any]]]) -> None:
+    """See that each home has the size that its workspace says: a larger one if it was to grow.
+
+    It was not made larger if Compute refused that, or did not answer.
+    """
+    played = ran.played
+    grown = {
+        played.ids[case]
+        for case, end in played.ends.items()
+        if case.verb == GROW and case.fault != "disk_quota_exceeded" and end.code != UNAVAILABLE
+    }
+    assert grown
+    sizes = {each["name"]: each["sizeGb"] for each in in_compute(ran.cloud, "disks", "home-")}
+    for person, workspace in everything:
+        now = person.status(workspace["id"])
+        home_gb = LARGER_GB if now["id"] in grown else HOME_GB
+        found = {int(sizes[name]) for name in sizes if name.startswith(f"home-{now['id']}")}
+        assert (now["home_disk_gb"], found) == (home_gb, {home_gb}), workspace["name"]
+
+
+def check_homes_of_archives(ran: Ran) -> None:
+    """See that a home that was archived is made from its snapshot, and any other is the old one."""
+    for case, end in ran.played.ends.items():
+        if case.verb == ARCHIVE:
+            its_id = ran.played.ids[case]
+            [home] = in_compute(ran.cloud, "disks", f"home-{its_id}")
+            made_from = home.get("sourceSnapshot", "")
+            archived = str(end) == USUAL[ARCHIVE]
+            assert f"/home-snapshot-{its_id}-" in made_from if archived else not made_from, (
+                case.name
+            )
 
 
 def has_one(found: Callable[[], list[dict[str, Any]]]) -> bool:

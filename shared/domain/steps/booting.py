@@ -112,6 +112,11 @@ def _go_on_without_source(step: Step) -> Updated:
         note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
         return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
     way = "Delete the workspace, or start it with empty_home to go on with an empty home."
+    if source is not None and source.is_of(step.workspace.id):  # archived, or taken back
+        way += (
+            " If it has other snapshots, make another workspace from one of them, or restore one "
+            "after that."
+        )
     if step.has_switched:
         way = way_out(step.operation)
     return fail(step, problem_of(step, SNAPSHOT_GONE, f"{gone}. {way}"))

@@ -179,7 +179,8 @@ class Histories:
             name, at = _workspace_id(call["instance"]), _time(call["time"])
             asked = any(_time(each["began"]) <= at for each in deletes[name])
             other = any(
-                "machine_type" in (each["asked"] or {}) and _time(each["began"]) <= at
+                {"machine_type", "home_disk_gb"} & {*(each["asked"] or {})}
+                and _time(each["began"]) <= at
                 for each in starts[name]
             )
             useless = (

@@ -140,7 +140,7 @@ _DURING = ("stop", "start", "start bigger", "start larger")
 _NEED_A_SNAPSHOT = {"restore", "delete during a restore"}
 _SIZES_GB = (60, 80, 100)  # to which a home may grow; one that is larger by then is refused
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
-_MAX_TRIES = 60  # of a create, with the same key
+_MAX_TRIES = 60  # of a create with the same key, or of a start
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
 _MAX_MACHINES_TRIED = 30
 # How much longer than planned a run may take, so that a slow machine does everything at least once.
@@ -560,8 +560,12 @@ class _User:
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/archive")
             case "start over an archive":
                 self._ask(turn, "archive", workspace_id, "POST", f"{path}/archive")
-                time.sleep(chance)  # it may be in any of its first phases by then
-                self._do_to(workspace_id, "start", chance, turn)
+                # It is refused while a machine is shut down, and while the disk is deleted.
+                for _ in range(_MAX_TRIES):
+                    asked = self._ask(turn, "start", workspace_id, "POST", f"{path}/start")
+                    if asked.status != 409:
+                        break
+                    time.sleep(chance)
             case "snapshots":
                 self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
             case "delete snapshot":

@@ -30,6 +30,7 @@ _REQUESTED = {
     "stop": "StopRequested",
     "start": "StartRequested",
     "start bigger": "StartRequested",
+    "start larger": "StartRequested",
     "delete": "DeleteRequested",
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
@@ -68,6 +69,7 @@ def violations(outcome: Outcome) -> list[str]:
         *_mistaken_for_orphans(outcome, trails),
         *_missing_labels(outcome),
         *_replaced_homes(outcome),
+        *_homes_that_shrank(outcome),
         *_over_quota(outcome),
         *_names_had_twice(outcome, trails),
         *_wrong_snapshots(outcome),
@@ -323,6 +325,27 @@ def _replaced_homes(outcome: Outcome) -> list[str]:
         for workspace_id, numbers in outcome.homes.items()
         if len(numbers)
         > 1 + (workspace_id in outcome.moved) + restores[workspace_id] + archives[workspace_id]
+    ]
+
+
+def _homes_that_shrank(outcome: Outcome) -> list[str]:
+    """Each home is at least as large as its workspace ever said.
+
+    So a START with a larger home that ended READY has made it so, and nothing has made it smaller.
+    One that somebody moves to another zone may grow there too late.
+    """
+    said: dict[str, int] = defaultdict(int)
+    for ws in [*(ws for listing in outcome.listings for ws in listing), *outcome.workspaces]:
+        said[ws["id"]] = max(said[ws["id"]], ws.get("home_disk_gb") or 0)
+    homes = {
+        home: workspace_id
+        for workspace_id, (home, _) in outcome.home_of.items()
+        if workspace_id not in outcome.moved
+    }
+    return [
+        f"{disk['name']} has {disk['sizeGb']} GB, of {said[homes[disk['name']]]} GB"
+        for disk in outcome.disks
+        if disk["name"] in homes and int(disk["sizeGb"]) < said[homes[disk["name"]]]
     ]
 
 

@@ -364,11 +364,9 @@ class FakeMachines(Machines):
         self._catch_up()
         return {place for place, disk in self._disks.items() if not disk.boot or disk.user is None}
 
-    def find(self, name: str) -> FakeInstance | None:
-        """Return the machine of this name in any zone, or None."""
-        return next(
-            (instance for place, instance in self.instances.items() if place.name == name), None
-        )
+    def find(self, instance_id: str) -> FakeInstance | None:
+        """Return the machine of this id in any zone, or None."""
+        return next((each for each in self.instances.values() if each.id == instance_id), None)
 
     def peek(self, place: Place) -> Instance | None:
         """Return what ``get`` returns; this read is not counted and always answered."""

@@ -296,9 +296,9 @@ class World:
             *(InstanceNotRecordedError, NotAllowedError, TooManyRequestsError, UnavailableError),
             *(WorkspaceNotFoundError, ProcessDiedError),
         ):
-            there = self.machines.find(report.instance_name)
+            there = self.machines.find(report.instance_id)
             again_at = self.clock() + self.retry_after
-            if there is not None and there.id == report.instance_id and again_at < give_up_at:
+            if there is not None and again_at < give_up_at:
                 self._reports_to_repeat.append(
                     (again_at, give_up_at, replace(report, generation=there.generation))
                 )

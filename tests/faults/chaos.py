@@ -104,6 +104,7 @@ _VERBS = {
     "stop": 5,
     "start": 5,
     "start bigger": 2,
+    "start larger": 2,
     "delete": 2,
     "look": 3,
     "connect": 3,
@@ -130,15 +131,16 @@ WANTED = frozenset(
         *(("snapshot", 202), ("snapshots", 200), ("delete snapshot", 202)),
         *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
         *(("restore", 202), ("restore another's", 404), ("restore as administrator", 404)),
-        ("archive", 202),
+        *(("archive", 202), ("start larger", 202)),
         *(("purge", 202), ("undelete", 200), ("undelete another's", 404)),
     }
 )
 # Requests during which a snapshot is asked for, most often in vain.
-_DURING = ("stop", "start", "start bigger")
+_DURING = ("stop", "start", "start bigger", "start larger")
 _NEED_A_SNAPSHOT = {"restore", "delete during a restore"}
+_SIZES_GB = (60, 80, 100)  # to which a home may grow; one that is larger by then is refused
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
-_MAX_TRIES = 60  # of a create, with the same key
+_MAX_TRIES = 60  # of a create with the same key, or of a start
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
 _MAX_MACHINES_TRIED = 30
 # How much longer than planned a run may take, so that a slow machine does everything at least once.
@@ -537,6 +539,9 @@ class _User:
             case "start bigger":
                 body = {"machine_type": _MACHINE_TYPES[int(chance * 100) % 2]}
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
+            case "start larger":
+                size = {"home_disk_gb": _SIZES_GB[int(chance * 100) % len(_SIZES_GB)]}
+                self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=size)
             case "snapshot":
                 self._take_snapshot(workspace_id, chance, turn)
             case "snapshot during another":
@@ -555,8 +560,12 @@ class _User:
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/archive")
             case "start over an archive":
                 self._ask(turn, "archive", workspace_id, "POST", f"{path}/archive")
-                time.sleep(chance)  # it may be in any of its first phases by then
-                self._do_to(workspace_id, "start", chance, turn)
+                # It is refused while a machine is shut down, and while the disk is deleted.
+                for _ in range(_MAX_TRIES):
+                    asked = self._ask(turn, "start", workspace_id, "POST", f"{path}/start")
+                    if asked.status != 409:
+                        break
+                    time.sleep(chance)
             case "snapshots":
                 self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
             case "delete snapshot":

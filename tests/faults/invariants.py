@@ -30,6 +30,7 @@ _REQUESTED = {
     "stop": "StopRequested",
     "start": "StartRequested",
     "start bigger": "StartRequested",
+    "start larger": "StartRequested",
     "delete": "DeleteRequested",
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
@@ -68,6 +69,7 @@ def violations(outcome: Outcome) -> list[str]:
         *_mistaken_for_orphans(outcome, trails),
         *_missing_labels(outcome),
         *_replaced_homes(outcome),
+        *_homes_that_shrank(outcome),
         *_over_quota(outcome),
         *_names_had_twice(outcome, trails),
         *_wrong_snapshots(outcome),
@@ -238,6 +240,8 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         if event["what"] == "DeleteFailed"
         or (event["what"] == "HomeDeleted" and not event["result"].startswith(_ARCHIVED))
     }
+    # A START that fails before the home has grown leaves all as it was: there may be no machine.
+    to_grow = {each.workspace_id for each in outcome.exchanges if each.verb == "start larger"}
     wrong = [
         f"{name} is left over"
         for name in left_over(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
@@ -253,6 +257,7 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
             is_copy
             or end["result"] == "NO_CAPACITY"
             or end["what"] in {"RestoreFailed", "ArchiveFailed"}
+            or (end["what"] == "StartFailed" and ws["id"] in to_grow)
             for end in ends[-1:]
         )
         if ws["status"] in _MACHINES and not (lacks_machine and not states):
@@ -323,6 +328,27 @@ def _replaced_homes(outcome: Outcome) -> list[str]:
         for workspace_id, numbers in outcome.homes.items()
         if len(numbers)
         > 1 + (workspace_id in outcome.moved) + restores[workspace_id] + archives[workspace_id]
+    ]
+
+
+def _homes_that_shrank(outcome: Outcome) -> list[str]:
+    """Each home is at least as large as its workspace ever said.
+
+    So a START with a larger home that ended READY has made it so, and nothing has made it smaller.
+    One that somebody moves to another zone may grow there too late.
+    """
+    said: dict[str, int] = defaultdict(int)
+    for ws in [*(ws for listing in outcome.listings for ws in listing), *outcome.workspaces]:
+        said[ws["id"]] = max(said[ws["id"]], ws.get("home_disk_gb") or 0)
+    homes = {
+        home: workspace_id
+        for workspace_id, (home, _) in outcome.home_of.items()
+        if workspace_id not in outcome.moved
+    }
+    return [
+        f"{disk['name']} has {disk['sizeGb']} GB, of {said[homes[disk['name']]]} GB"
+        for disk in outcome.disks
+        if disk["name"] in homes and int(disk["sizeGb"]) < said[homes[disk["name"]]]
     ]
 
 

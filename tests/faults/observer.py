@@ -179,7 +179,8 @@ class Histories:
             name, at = _workspace_id(call["instance"]), _time(call["time"])
             asked = any(_time(each["began"]) <= at for each in deletes[name])
             other = any(
-                "machine_type" in (each["asked"] or {}) and _time(each["began"]) <= at
+                {"machine_type", "home_disk_gb"} & {*(each["asked"] or {})}
+                and _time(each["began"]) <= at
                 for each in starts[name]
             )
             useless = (
@@ -202,7 +203,7 @@ class Histories:
         Hub may delete other ones: see ``homes_without_a_copy`` for what was the home before.
         """
         deletes, restores = self._accepted(("DELETE", "")), self._accepted(("POST", "/restore"))
-        archives = self._accepted(("POST", "/archive"))
+        archives = self._allowed_periods(("POST", "/archive"))
         homes = self._homes()
         wrong = []
         for call in self._hub_calls("disks.delete"):
@@ -216,9 +217,9 @@ class Histories:
                 all(_time(each["began"]) < since for each in deletes[name]) for since in taken_back
             )
             restored = any(_time(each["began"]) <= at for each in restores[name])
-            archived = any(_time(each["began"]) <= at for each in archives[name])
+            archived = any(since <= at <= until for since, until in archives[name])
             archived |= self.archives and self._status_before(name, at) == "GONE"
-            if not (asked or archived) and (call["disk"] == before[-1] or not restored):
+            if not asked and not (archived if call["disk"] == before[-1] else restored):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
 

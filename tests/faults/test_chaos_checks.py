@@ -320,18 +320,16 @@ def test_a_machine_that_was_moved_by_hand_may_exist_twice(histories: Histories) 
 
 
 def test_a_start_may_replace_a_machine_that_cannot_be_used(histories: Histories) -> None:
-    """The request asks for another type, the machine is off, or it has reported a failure."""
-    off, failed = copy.deepcopy(histories), copy.deepcopy(histories)
+    """The request asks for another type or a larger home, or the machine is off or has failed."""
+    off, failed, larger = (copy.deepcopy(histories) for _ in range(3))
     replace_machine(histories, machine_type="bigger")
+    replace_machine(larger, home_disk_gb=100)
     replace_machine(off)
     off.states.insert(4, machine(FIRST, 15, "TERMINATED"))
     replace_machine(failed)
     failed.reports.insert(2, report(15, "failed", FIRST))
-    assert [each.machines_deleted_without_request() for each in (histories, off, failed)] == [
-        [],
-        [],
-        [],
-    ]
+    for each in (histories, off, failed, larger):
+        assert each.machines_deleted_without_request() == []
 
 
 @pytest.mark.parametrize(("count", "complaints"), [(1, 1), (2, 0)])
@@ -636,7 +634,8 @@ def test_a_fork_without_its_content_is_found(
 def disk(name: str, workspace: str, zone: str = "a") -> dict[str, Any]:
     """Return a disk."""
     labels = {"workspace": workspace, "hub": "ours", "owner": "anna", "managed-by": "workspace-hub"}
-    return {"name": name, "zone": zone, "selfLink": f"{zone}/{name}", "labels": labels}
+    named = {"name": name, "zone": zone, "selfLink": f"{zone}/{name}"}
+    return {**named, "labels": labels, "sizeGb": "50"}
 
 
 def ready(number: int) -> dict[str, Any]:
@@ -919,6 +918,10 @@ def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
         (lambda run: run.machines.clear(), "with machines []"),
         (lambda run: run.machines[0].update(status="RUNNING"), "with machines ['RUNNING']"),
         (lambda run: run.disks.clear(), "and homes []"),
+        (
+            lambda run: run.listings[0].append({**run.workspaces[0], "home_disk_gb": 60}),
+            f"home-{FIRST} has 50 GB, of 60 GB",
+        ),
         (lambda run: run.disks.append(disk("home-other", SECOND)), "home-other is left over"),
         (
             lambda run: run.disks.append(disk(f"workspace-{FIRST}-1", FIRST, zone="b")),

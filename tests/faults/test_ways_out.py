@@ -106,6 +106,7 @@ class State(NamedTuple):
     zones_tried: int
     home_bound: bool
     switched: bool
+    moves: bool
     purges: bool
     copied: bool
     source: str
@@ -183,6 +184,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
         switched=operation is not None and operation.former_home is not None,
+        moves=operation is not None and operation.moves,
         purges=operation is not None and operation.purge,
         copied=takes and operation is not None and operation.last_copy is not None,
         source=_source_of(world, ws),
@@ -475,6 +477,7 @@ def _acts(
         yield "stop", lambda w: w.stop(OWNER, ws.id)
         yield "snapshot", lambda w: w.snapshot(OWNER, ws.id)
         yield "archive", lambda w: w.archive(OWNER, ws.id)
+        yield "move", lambda w: w.start(OWNER, ws.id, NewMachine(zone=_other_zone(ws)))
         if world.machines.peek_disk(_home(ws)) is not None:
             yield "restore", lambda w: _restore(w, ws)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
@@ -537,6 +540,10 @@ def _may_read_source(world: World, ws: Workspace) -> bool:
     makes_it = {OperationKind.CREATE, OperationKind.RESTORE}
     creates = ws.operation is not None and ws.operation.kind in makes_it
     return creates or world.machines.peek_disk(_home(ws)) is None
+
+
+def _other_zone(ws: Workspace) -> str:
+    return next(zone for zone in POLICY.zones if zone != ws.zone)
 
 
 def _restore(world: World, ws: Workspace) -> None:

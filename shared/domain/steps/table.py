@@ -246,7 +246,8 @@ def move_of(step: Step) -> Move:
     there, gone = DISK_TABLE[phase]
     if inputs.home_is_foreign and step.operation.kind not in TAKING_HOME:
         return gone  # somebody else has made it, so a clean-up leaves it alone
-    return there if inputs.disk_exists or inputs.disks else gone
+    takes_all = step.operation.kind is OperationKind.DELETE  # an earlier home is not an ARCHIVE's
+    return there if inputs.disk_exists or (takes_all and inputs.disks) else gone
 
 
 def _decide(step: Step) -> Decision:

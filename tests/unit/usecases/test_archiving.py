@@ -517,6 +517,54 @@ def test_a_home_that_was_moved_to_another_zone_is_archived_from_there(
     archiving.check_archived("what was written there")
 
 
+# ---- what there was before stays ----
+
+
+def restored(archiving: Archiving) -> Place:
+    """Restore it; return the old home, in the same zone."""
+    world, its_id = archiving.world, archiving.before.id
+    world.snapshot("alice", its_id)
+    world.run()
+    [snapshot] = world.store.snapshots
+    world.restore("alice", its_id, snapshot)
+    world.run()
+    return archiving.home
+
+
+def moved(archiving: Archiving) -> Place:
+    """Move it to the other zone; return the old home, with its machine."""
+    archiving.world.start("alice", archiving.before.id, lifecycle.NewMachine(zone=ZONES[1]))
+    archiving.world.run()
+    archiving.world.machines.start_by_hand(place_of(archiving.before))
+    return archiving.home
+
+
+@pytest.mark.parametrize("mishap", [None, Mishap.ANSWER_LOST, Mishap.FAILS_LATER])
+@pytest.mark.parametrize("before", [restored, moved])
+def test_an_archive_deletes_no_earlier_home_and_no_earlier_machine(
+    archiving: Archiving, before: Callable[[Archiving], Place], mishap: Mishap | None
+) -> None:
+    """Also if its worker dies after it has deleted the disk. Somebody has used the earlier one."""
+    old, machines = before(archiving), archiving.world.machines
+    at = archiving.now
+    machines.write(old, "what was written there since")
+    was = {place: each.id for place, each in machines.instances.items() if place.zone == old.zone}
+    if mishap is not None:
+        machines.script(DeleteDisk, mishap, FaultKind.INVALID)
+
+    archiving.archive()
+    archiving.archive()
+
+    now = archiving.now
+    assert (now.status, now.error, now.zone) == (Status.SUSPENDED, None, at.zone)
+    assert now.archived_at is not None
+    assert machines.content_of(old) == "what was written there since"
+    assert machines.disks == {old}
+    if before is moved:
+        assert {place: each.id for place, each in machines.instances.items()} == was
+    assert [each.name for each in now.old_homes] == [old.name]
+
+
 # ---- by the clean-up ----
 
 

@@ -17,6 +17,7 @@ from shared.domain.instance import (
     InsertInstance,
     Place,
     ResizeDisk,
+    ResumeInstance,
     SuspendInstance,
 )
 from shared.domain.lifecycle import NewMachine
@@ -36,6 +37,13 @@ ARCHIVING = (
     *(Phase.AWAIT_STOPPED, Phase.AWAIT_ABSENT, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
     Phase.AWAIT_DISK_ABSENT,
 )
+
+# The phases in which a move waits.
+MOVING = (
+    *(Phase.AWAIT_STOPPED, Phase.AWAIT_SNAPSHOT, Phase.AWAIT_STORED),
+    *(Phase.INSERTING, Phase.AWAIT_READY),
+)
+ELSEWHERE = NewMachine(zone=Policy().zones[1])
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,43 @@ def _announce_and_archive(world: World) -> None:
         _sweep_twice(world)
 
 
+def _moving(phase: Phase) -> Callable[[World], None]:
+    """Return what makes a READY workspace one whose move has come to a phase."""
+
+    def before(world: World) -> None:
+        world.start("alice", world.ready().id, ELSEWHERE)
+        world.run(lambda: _only(world).operation.phase is phase)
+
+    return before
+
+
+def _no_capacity_here(world: World) -> None:
+    _suspended(world)
+    world.machines.script(
+        ResumeInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0], times=9
+    )
+
+
+def _no_capacity_there(world: World) -> None:
+    _suspended(world)
+    world.machines.script(
+        InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=ELSEWHERE.zone, times=9
+    )
+
+
+def _moved(world: World) -> None:
+    _suspended(world)
+    world.start("alice", _only(world).id, ELSEWHERE)
+    world.run()
+
+
+def _sweep_the_fleet_often(world: World) -> None:
+    """Run the hourly sweep until nothing is left for it: the first may report failures."""
+    for _ in range(4):
+        world.reconcile_fleet()
+        world.pass_time(timedelta(hours=1))
+
+
 def _deleted(world: World) -> None:
     world.delete("alice", world.ready().id)
     world.run()
@@ -297,6 +342,18 @@ STORIES = {
         f"start during an archive in {phase}": Story(_of_alice(World.start), _archiving(phase))
         for phase in (Phase.AWAIT_ABSENT, Phase.AWAIT_STORED)
     },
+    "move": Story(_of_alice(World.start, ELSEWHERE), _ready),
+    "move of a suspended one": Story(_of_alice(World.start, ELSEWHERE), _suspended),
+    "move that finds no capacity": Story(_of_alice(World.start, ELSEWHERE), _no_capacity_there),
+    "start that has to move": Story(
+        _of_alice(World.start, NewMachine(may_move=True)), _no_capacity_here
+    ),
+    **{
+        f"delete during a move in {phase}": Story(_of_alice(World.delete), _moving(phase))
+        for phase in MOVING
+    },
+    "delete of a moved one": Story(_of_alice(World.delete), _moved),
+    "sweep after a move": Story(_sweep_the_fleet_often, _moved),
     "restore": Story(_restore, _restorable),
     "restore that is refused": Story(_restore, _never_restored),
     "delete during a restore": Story(_of_alice(World.delete), _restoring),
@@ -464,6 +521,13 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         **dict.fromkeys(f"delete during an archive in {phase}" for phase in ARCHIVING),
         "start during an archive in await_absent": Status.READY,
         "start during an archive in await_stored": Status.READY,
+        "move": Status.READY,
+        "move of a suspended one": Status.READY,
+        "move that finds no capacity": Status.SUSPENDED,
+        "start that has to move": Status.READY,
+        **dict.fromkeys(f"delete during a move in {phase}" for phase in MOVING),
+        "delete of a moved one": None,
+        "sweep after a move": Status.READY,
         "restore": Status.READY,
         "restore that is refused": Status.SUSPENDED,
         "delete during a restore": None,

@@ -253,7 +253,7 @@ def test_an_hour_of_reports_has_bounded_effects(watch: Watch, beginning: str, se
     begin, most = INITIAL_STATES[beginning]
     world = watch.world
     workspace = begin(world)
-    machine = world.machines.find(workspace.instance_name)
+    machine = world.machine(workspace)
     known = world.workspace(workspace.id).instance_id
     own = machine.report(ReportEvent.READY) if machine else _report_of(workspace, known)
     watch.begins()

@@ -21,6 +21,7 @@ from shared.domain.errors import (
     QuotaExceededError,
     ReportNotTakenError,
     TooManyRequestsError,
+    WorkspaceNotFoundError,
 )
 from shared.domain.instance import (
     Command,
@@ -874,6 +875,29 @@ def test_a_delete_before_any_commit_of_a_move_leaves_nothing() -> None:
     assert seen >= {*PHASES, Phase.STOP}
 
 
+def test_a_delete_before_any_commit_of_a_move_keeps_the_home_and_nothing_else() -> None:
+    """Whatever the move has done, the workspace can be taken back with its home."""
+    for nth in range(1, 100):
+        moving = Moving()
+        moving.world.policy = replace(moving.world.policy, undelete_for=timedelta(days=7))
+        moving.suspend()
+        moving.ask()
+        deletes = _Deletes(moving, nth)
+        moving.world.run()
+        if deletes.phase is None:
+            break
+        case, world = (nth, deletes.phase), moving.world
+        assert (world.store.workspaces, world.machines.instances) == ({}, {}), case
+        assert world.machines.disks == set(), case
+        [entry] = world.store.deleted.values()
+        copy = world.store.snapshots[entry.snapshot_id]
+        assert world.machines.content_of(copy.place) == WORK, case
+        assert len(world.machines.snapshots) == len(world.store.snapshots), case
+        world.undelete("alice", moving.before.id)
+        assert (moving.start().status, moving.content) == (Status.READY, WORK), case
+    assert moving.now.status is Status.READY
+
+
 class _Deletes:
     """Asks for a DELETE right before the ``nth`` commit; ``phase`` is where the START was."""
 
@@ -940,6 +964,73 @@ def test_the_machine_of_before_is_not_heard_any_more(moving: Moving, phase: Phas
         with pytest.raises((NotAllowedError, ReportNotTakenError)):
             moving.world.report(said)
     assert moving.now == before
+
+
+@pytest.mark.parametrize("what", ["archive", "snapshot", "restore", "stop", "rebuild", "grow"])
+@pytest.mark.parametrize("sweeps", [0, 1])
+def test_anything_can_be_done_while_the_home_of_before_is_still_there(
+    moving: Moving, what: str, sweeps: int
+) -> None:
+    """It is done to the home, and the machine and the disk of before go all the same."""
+    world, its_id = moving.world, moving.before.id
+    moving.suspend()
+    home = Place(THERE, moving.move().disk_name)
+    [copy] = moving.kept
+    world.machines.write(home, MORE)
+    world.pass_time(world.policy.snapshot_pause)
+    moving.sweep(times=sweeps)
+    assert moving.now.old_homes
+    if what == "archive":
+        world.archive("alice", its_id)
+    if what == "snapshot":
+        world.snapshot("alice", its_id, "mine")
+    if what == "restore":
+        world.restore("alice", its_id, copy.id)
+    if what == "stop":
+        world.stop("alice", its_id)
+    if what == "rebuild":
+        moving.ask(NewMachine(rebuild=True))
+    if what == "grow":
+        moving.ask(NewMachine(home_disk_gb=100))
+    moving.end()
+    assert (moving.now.error, moving.now.zone) == (None, THERE)
+    taken = [each for each in world.store.snapshots.values() if each.id != copy.id]
+    assert {world.machines.content_of(each.place) for each in taken} <= {MORE}
+
+    moving.sweep(times=3)
+
+    now = moving.now
+    assert now.old_homes == ()
+    homes = set() if what == "archive" else {Place(THERE, now.disk_name)}
+    assert world.machines.disks == homes
+    assert set(world.machines.instances) == (set() if what == "archive" else {place_of(now)})
+    assert moving.start().status is Status.READY
+    assert moving.content == (WORK if what == "restore" else MORE)
+
+
+def test_two_people_who_move_at_once_never_get_each_others_homes() -> None:
+    """Each has their own machine, home and snapshots, in any order of steps."""
+    for nth in range(0, 12, 3):
+        moving = Moving()
+        world = moving.world
+        bob = world.ready("bob", "two")
+        world.machines.write(Place(bob.zone, bob.disk_name), MORE)
+        moving.ask()
+        for _ in range(nth):
+            world.pass_time(timedelta(seconds=5))
+        world.start("bob", bob.id, BY_ZONE)
+        with pytest.raises(WorkspaceNotFoundError):
+            world.start("bob", moving.before.id, BY_ZONE)
+        world.run()
+        moving.sweep(times=3)
+        of_bob = world.workspace(bob.id)
+        theirs = Place(of_bob.zone, of_bob.disk_name)
+        assert (moving.content, world.machines.content_of(theirs)) == (WORK, MORE)
+        assert (moving.now.zone, of_bob.zone) == (THERE, THERE)
+        assert world.machines.disks == {theirs, Place(THERE, moving.now.disk_name)}
+        for each in world.store.snapshots.values():
+            content = WORK if each.owner_id == "alice" else MORE
+            assert world.machines.content_of(each.place) == content
 
 
 # ---- again ----

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 import uuid
 from collections import defaultdict
@@ -343,34 +344,37 @@ class CrashHarness:
         return ApiClient(self.cloud.address, self.cloud.token(f"{uuid.uuid4()}@example.com"))
 
     def _prepare(self, pool: ThreadPoolExecutor, runs: list[ScenarioRun]) -> None:
-        """Make the workspaces with which the scenarios begin."""
+        """Make the workspaces with which the scenarios begin.
+
+        On a busy machine a job may not be sent in time. The clean-up resends it, as in production.
+        """
         prepared = [run for run in runs if run.definition.request]
         for run, made in zip(
             prepared, pool.map(lambda run: run.person.create(run.name), prepared), strict=True
         ):
             run.workspace = made
-        _wait_for_all(pool, prepared, lambda run: self._has_status(run, "READY"))
+        self._reconcile_until_all(pool, prepared, lambda run: self._has_status(run, "READY"))
         with_snapshot = [
             run for run in prepared if run.definition.restores or run.definition.restore_first
         ]
         for run in with_snapshot:
             taken = run.person.take_snapshot(run.workspace["id"])
             run.snapshot_id = taken["operation"]["id"]
-        _wait_for_all(pool, with_snapshot, self._has_snapshot)
+        self._reconcile_until_all(pool, with_snapshot, self._has_snapshot)
         for run in prepared:
             if run.definition.unsuspendable:
                 self.cloud.fault("suspend_unsupported", instance=run.workspace["instance_name"])
         suspended = [run for run in prepared if run.definition.suspended_first]
         list(pool.map(lambda run: run.person.stop(run.workspace["id"]), suspended))
-        _wait_for_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
+        self._reconcile_until_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
         deleted = [run for run in prepared if run.definition.deleted_first]
         list(pool.map(lambda run: run.person.delete(run.workspace["id"]), deleted))
-        _wait_for_all(pool, deleted, lambda run: run.person.workspaces() == [])
+        self._reconcile_until_all(pool, deleted, lambda run: run.person.workspaces() == [])
         archived = [run for run in prepared if run.definition.archive_first]
         for run in archived:
             self.cloud.fault("slow_upload", instance=run.workspace["instance_name"], count=1)
         list(pool.map(lambda run: run.person.archive(run.workspace["id"]), archived))
-        _wait_for_all(pool, archived, self._has_archive)
+        self._reconcile_until_all(pool, archived, self._has_archive)
         for run in prepared:
             workspace_id = run.workspace["id"]
             if run.definition.snapshot_first or run in with_snapshot:
@@ -384,6 +388,21 @@ class CrashHarness:
                 run.person.restore(workspace_id, run.snapshot_id)
             if run.definition.stopped_by_hand:
                 stop_by_hand(self.cloud, run.workspace)
+
+    def _reconcile_until_all(
+        self,
+        pool: ThreadPoolExecutor,
+        runs: list[ScenarioRun],
+        condition: Callable[[ScenarioRun], bool],
+    ) -> None:
+        """Wait until a condition has held once in each run, and call ``reconcile`` meanwhile."""
+        with ThreadPoolExecutor(1) as sweeper:
+            over = threading.Event()
+            sweeper.submit(self.reconcile_until, over.is_set)
+            try:
+                _wait_for_all(pool, runs, condition)
+            finally:
+                over.set()
 
     def _has_snapshot(self, run: ScenarioRun) -> bool:
         [ws] = run.person.workspaces()
@@ -516,5 +535,6 @@ def _wait_for_all(
         run for run, holds in zip(left, pool.map(condition, left), strict=True) if not holds
     ]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(left)} workspaces do not get the status that they begin with")
+            there = [(run.scenario, run.person.workspaces()) for run in left[:3]]
+            raise TimeoutError(f"{len(left)} workspaces do not get there, like {there}")
         time.sleep(_POLL_SECONDS)

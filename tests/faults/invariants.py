@@ -240,6 +240,8 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
         if event["what"] == "DeleteFailed"
         or (event["what"] == "HomeDeleted" and not event["result"].startswith(_ARCHIVED))
     }
+    # A START that fails before the home has grown leaves all as it was: there may be no machine.
+    to_grow = {each.workspace_id for each in outcome.exchanges if each.verb == "start larger"}
     wrong = [
         f"{name} is left over"
         for name in left_over(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
@@ -255,6 +257,7 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
             is_copy
             or end["result"] == "NO_CAPACITY"
             or end["what"] in {"RestoreFailed", "ArchiveFailed"}
+            or (end["what"] == "StartFailed" and ws["id"] in to_grow)
             for end in ends[-1:]
         )
         if ws["status"] in _MACHINES and not (lacks_machine and not states):

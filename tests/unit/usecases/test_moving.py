@@ -1164,3 +1164,17 @@ def test_a_dry_run_after_a_failure_knows_the_machine_that_there_is(
         kind == "restore",
     )
     assert (moving.start().status, moving.content) == (Status.READY, WORK)
+
+
+def test_a_home_that_a_purge_could_not_delete_moves_like_any_other(moving: Moving) -> None:
+    """Compute had accepted its deletion. It is recorded again, so nothing is made in its place."""
+    world, its_id = moving.world, moving.before.id
+    world.machines.script(DeleteDisk, Mishap.FAILS_LATER, FaultKind.INVALID)
+    world.delete("alice", its_id, purge=True)
+    world.run()
+    assert (moving.now.status, moving.now.home_disk) == (Status.ERROR, moving.before.home_disk)
+
+    world.start("alice", its_id, NewMachine(zone=THERE))
+    world.run()
+
+    assert (moving.now.status, moving.now.zone, moving.content) == (Status.READY, THERE, WORK)

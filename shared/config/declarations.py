@@ -630,7 +630,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "policy.archive_after",
             "A workspace that has been suspended for this long is archived: its home is kept as a"
             " snapshot, its machine and its disk are deleted. That is announced three days before,"
-            " so no workspace is archived sooner than after three days. It must be below `HUB_RETENTION_SECONDS`.",
+            " so no workspace is archived sooner than after three days. It must be below"
+            " `HUB_RETENTION_SECONDS`.",
             default=_USUAL.archive_after,
         ),
         Setting(

@@ -158,39 +158,50 @@ def test_a_start_of_what_is_archived_says_that_its_memory_is_gone(
 # ---- on the local cloud --------------------------------------------------------------------------
 
 
-def test_a_home_is_archived_moves_and_grows(signed_in: Cli, cloud: RunningCloud) -> None:
-    """What is in it stays through all of that, as the command says."""
-
-    def kept() -> str:
-        return signed_in.succeed("exec", "api", "--", "cat", "file").out
-
-    def shown() -> dict[str, Any]:
-        found: dict[str, Any] = signed_in.succeed("show", "api", "-o", "json").json
-        return found
-
+def with_file(signed_in: Cli) -> None:
+    """Make the workspace ``api`` with a file in its home."""
     signed_in.succeed("create", "api")
     signed_in.succeed("exec", "api", "--", "sh", "-c", "echo mine > file")
+
+
+def assert_kept(signed_in: Cli) -> None:
+    """Check that the file is still there, and delete the workspace."""
+    assert signed_in.succeed("exec", "api", "--", "cat", "file").out == "mine\n"
+    signed_in.succeed("rm", "api", "-y", "--no-wait")
+
+
+def test_an_archived_home_comes_back_by_a_start(signed_in: Cli) -> None:
+    """With what was in it. Until then it is said where it is."""
+    with_file(signed_in)
     archived = signed_in.succeed("archive", "api", "-y").err
     assert re.search(r"^api is archived.*Its home is kept as a snapshot", archived, re.MULTILINE)
     assert "\nhome        a snapshot; a start makes a disk" in signed_in.succeed("show", "api").out
     assert "What was in its memory is gone" in signed_in.succeed("start", "api").err
-    assert kept() == "mine\n"
+    assert_kept(signed_in)
 
+
+def test_a_home_moves_if_its_zone_has_no_capacity(signed_in: Cli, cloud: RunningCloud) -> None:
+    """If its person says so. Until then, the workspace is as it was."""
+    with_file(signed_in)
     signed_in.succeed("stop", "api")
-    before = shown()
+    before = signed_in.succeed("show", "api", "-o", "json").json
     cloud.fault("stock_out", instance=before["instance_name"], zone=before["zone"])
     stays = signed_in.run("start", "api")
     assert (stays.code, "by --may-move: workspace start api\n" in stays.err) == (1, True)
     planned = signed_in.succeed("start", "api", "--may-move", "--dry-run", "-o", "json").json
     assert_fits(planned, "DryRun")
-    assert (shown()["zone"], shown()["memory_kept"]) == (before["zone"], True)
+    found = signed_in.succeed("show", "api", "-o", "json").json
+    assert (found["zone"], found["memory_kept"]) == (before["zone"], True)
     signed_in.succeed("start", "api", "--may-move")
-    assert shown()["zone"] != before["zone"]
-    assert kept() == "mine\n"
+    assert signed_in.succeed("show", "api", "-o", "json").json["zone"] != before["zone"]
     cloud.fault("stock_out", off=True)
+    assert_kept(signed_in)
 
+
+def test_a_home_grows_up_to_the_limit(signed_in: Cli) -> None:
+    """With what was in it. It is said how large it is."""
+    with_file(signed_in)
     assert signed_in.run("start", "api", "--home-disk-gb", "100000").code == 2
     signed_in.succeed("start", "api", "--home-disk-gb", "100")
     assert "\nhome        100 GB\n" in signed_in.succeed("show", "api").out
-    assert kept() == "mine\n"
-    signed_in.succeed("rm", "api", "-y", "--no-wait")
+    assert_kept(signed_in)

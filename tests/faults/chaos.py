@@ -559,13 +559,7 @@ class _User:
             case "archive":
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/archive")
             case "start over an archive":
-                self._ask(turn, "archive", workspace_id, "POST", f"{path}/archive")
-                # It is refused while a machine is shut down, and while the disk is deleted.
-                for _ in range(_MAX_TRIES):
-                    asked = self._ask(turn, "start", workspace_id, "POST", f"{path}/start")
-                    if asked.status != 409:
-                        break
-                    time.sleep(chance)
+                self._start_over_archive(workspace_id, chance, turn)
             case "snapshots":
                 self._ask(turn, verb, workspace_id, "GET", f"{path}/snapshots")
             case "delete snapshot":
@@ -586,6 +580,19 @@ class _User:
                     self.connected.discard(self._known.pop(workspace_id))
             case _:
                 self._connect(self._known[workspace_id], connected=verb == "connect")
+
+    def _start_over_archive(self, workspace_id: str, chance: float, turn: int) -> None:
+        """Ask for an ARCHIVE, and then for a START until that is accepted.
+
+        It is refused while the machine is shut down, and while the disk is deleted.
+        """
+        path = f"/workspaces/{workspace_id}"
+        self._ask(turn, "archive", workspace_id, "POST", f"{path}/archive")
+        for _ in range(_MAX_TRIES):
+            asked = self._ask(turn, "start", workspace_id, "POST", f"{path}/start")
+            if asked.status != 409:
+                break
+            time.sleep(chance)
 
     def _take_snapshot(self, workspace_id: str, chance: float, turn: int) -> None:
         """Ask for a snapshot, with a name every other time."""

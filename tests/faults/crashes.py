@@ -55,6 +55,7 @@ SETTINGS = {
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
+OTHER_ZONE = "us-west1-b"
 
 _WORKERS = 20
 _POLL_SECONDS = 0.3
@@ -78,6 +79,8 @@ class Scenario:
         restore_first: its home is being restored when the request comes.
         archive_first: it is being archived when the request comes, and its snapshot is stored.
         deleted_first: it was deleted before the request.
+        move_first: the phase that its move to another zone waits in when the request comes; empty
+            if there is none.
     """
 
     request: tuple[str, str, dict[str, Any] | None] | None
@@ -90,6 +93,7 @@ class Scenario:
     restore_first: bool = False
     archive_first: bool = False
     deleted_first: bool = False
+    move_first: str = ""
 
 
 _IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -133,6 +137,16 @@ SCENARIOS = {
     "start over an archive": Scenario(("POST", "/start", None), "READY", archive_first=True),
     # It would keep the snapshot of the ARCHIVE if that is stored by then, or else its own, too.
     "delete over an archive": Scenario(("DELETE", "?purge=true", None), None, archive_first=True),
+    "move": Scenario(("POST", "/start", {"zone": OTHER_ZONE}), "READY"),
+    "move of a suspended one": Scenario(
+        ("POST", "/start", {"zone": OTHER_ZONE}), "READY", suspended_first=True
+    ),
+    "delete over a move": Scenario(
+        ("DELETE", "?purge=true", None), None, suspended_first=True, move_first="await_stored"
+    ),
+    "delete over a move that boots": Scenario(
+        ("DELETE", "?purge=true", None), None, suspended_first=True, move_first="await_ready"
+    ),
     "delete": Scenario(("DELETE", "", None), None),
     "delete for good": Scenario(("DELETE", "?purge=true", None), None),
     "undelete": Scenario(("POST", "/undelete", {}), "SUSPENDED", deleted_first=True),
@@ -327,7 +341,9 @@ class CrashHarness:
                 {key: ws[key] for key in kept} | {"error": ws["error"] and ws["error"]["code"]}
                 for ws in listed
             ],
-            "machines": [(each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine],
+            "machines": sorted(
+                (each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine
+            ),
             "machines unknown to the record": len({str(each["id"]) for each in mine} - recorded),
             "disks": sorted(
                 (disk["name"].split("-")[0], disk["sizeGb"]) for each in ids for disk in disks[each]
@@ -375,6 +391,12 @@ class CrashHarness:
             self.cloud.fault("slow_upload", instance=run.workspace["instance_name"], count=1)
         list(pool.map(lambda run: run.person.archive(run.workspace["id"]), archived))
         self._reconcile_until_all(pool, archived, self._has_archive)
+        moving = [run for run in prepared if run.definition.move_first]
+        for run in moving:
+            fault = "slow_upload" if run.definition.move_first == "await_stored" else "never_ready"
+            self.cloud.fault(fault, instance=run.workspace["instance_name"], count=1)
+        list(pool.map(lambda run: run.person.start(run.workspace["id"], zone=OTHER_ZONE), moving))
+        self._reconcile_until_all(pool, moving, self._moves)
         for run in prepared:
             workspace_id = run.workspace["id"]
             if run.definition.snapshot_first or run in with_snapshot:
@@ -408,6 +430,16 @@ class CrashHarness:
         [ws] = run.person.workspaces()
         states = [each["state"] for each in run.person.snapshots(ws["id"])]
         return ws["operation"] is None and states == ["READY"]
+
+    def _moves(self, run: ScenarioRun) -> bool:
+        """Say whether a move has come to its phase, or has gone past that if it may.
+
+        A DELETE that purges ends the same way, however far the upload has come.
+        """
+        if run.definition.move_first == "await_stored":
+            return bool(self.records.snapshots(run.workspace["id"]))
+        operation = self.records.workspace(run.workspace["id"])["operation"]
+        return operation is not None and operation["phase"] == run.definition.move_first
 
     def _has_archive(self, run: ScenarioRun) -> bool:
         """Say whether the snapshot is taken of which an ARCHIVE makes the home.

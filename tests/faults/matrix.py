@@ -25,6 +25,7 @@ SNAPSHOT = "SNAPSHOT"
 RESTORE = "RESTORE"
 GROW = "GROW"  # START of a suspended one with a larger home
 ARCHIVE = "ARCHIVE"
+MOVE = "MOVE"  # START in another zone
 VERBS = ("CREATE", "STOP", "START", "DELETE")
 TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
@@ -42,6 +43,7 @@ SETTINGS = {
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
 HOME_GB, LARGER_GB = 50, 100
+ZONE, OTHER_ZONE = "us-west1-a", "us-west1-b"
 SOURCE = "source"  # the name of the workspace of whose snapshot a person's forks are made
 _CREATES = {"CREATE", FORK}
 _TIMEOUT_SECONDS = 400.0  # only a run that fails waits for so long
@@ -163,6 +165,17 @@ _SELECTED = (
     ),
     *product(("slow_operation", "html_502"), (GROW,), (_FOREVER,)),
     *product(("stock_out", "quota_exceeded", "preempted", "vanished"), (GROW,), (_ONCE, _FOREVER)),
+    *product(("stock_out", "preempted", "vanished"), (MOVE,), (_ONCE, _FOREVER)),
+    *product(("unavailable", "rate_limited", "lost_operation"), (MOVE,), TIMES),
+    *product(("source_gone", "source_not_ready", "source_busy"), (MOVE,), (_THRICE, _FOREVER)),
+    *product(
+        ("snapshot_quota_exceeded", "snapshot_location_forbidden", "capture_fails"),
+        (MOVE,),
+        (_ONCE,),
+    ),
+    *product(("quota_exceeded", "never_ready", "fails_at_boot"), (MOVE,), (_ONCE,)),
+    *product(("upload_fails+slow_upload", "policy_forbids", "html_502"), (MOVE,), (_FOREVER,)),
+    *product(("slow_upload", "slow_operation", "not_ready"), (MOVE,), (_FOREVER,)),
     # What is in the home is kept first.
     *product(("source_gone", "source_not_ready", "source_busy"), ("DELETE",), (_THRICE, _FOREVER)),
     *product(
@@ -319,6 +332,7 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace, snapshot_id: str) 
         SNAPSHOT: lambda: person.take_snapshot(workspace_id),
         RESTORE: lambda: person.restore(workspace_id, snapshot_id),
         ARCHIVE: lambda: person.archive(workspace_id),
+        MOVE: lambda: person.start(workspace_id, zone=OTHER_ZONE),
     }
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:

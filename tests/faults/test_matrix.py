@@ -23,12 +23,15 @@ from tests.faults.matrix import (
     GROW,
     HOME_GB,
     LARGER_GB,
+    MOVE,
+    OTHER_ZONE,
     RESTORE,
     SNAPSHOT,
     SOURCE,
     START_OTHER_TYPE,
     TIMES,
     VERBS,
+    ZONE,
     Case,
     Played,
 )
@@ -51,6 +54,7 @@ USUAL = {
     RESTORE: "READY, snapshot READY",
     GROW: "READY",
     ARCHIVE: "SUSPENDED, snapshot READY",
+    MOVE: "READY, snapshot READY",
 }
 
 NO_CAPACITY, QUOTA, POLICY = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED", "COMPUTE_POLICY_FORBIDS"
@@ -176,6 +180,31 @@ OTHERWISE = {
     )
     * 3,
     ("in_use", ARCHIVE): ("", "", f"SUSPENDED {IN_USE}, snapshot READY"),
+    # Before the new machine: the one of before is off, and nothing has moved.
+    **{
+        (fault, MOVE): ("", "", f"SUSPENDED START{TIMED_OUT}")
+        for fault in ("source_gone", "source_not_ready", "source_busy")
+    },
+    **{
+        (fault, MOVE): ("", "", f"ERROR {UNAVAILABLE}")
+        for fault in ("rate_limited", "unavailable", "html_502")
+    },
+    ("not_ready", MOVE): ("", "", f"READY START{TIMED_OUT}"),
+    ("snapshot_quota_exceeded", MOVE): (f"SUSPENDED {QUOTA}",) * 3,
+    ("snapshot_location_forbidden", MOVE): (f"SUSPENDED {POLICY}",) * 3,
+    ("capture_fails", MOVE): ("SUSPENDED SNAPSHOT_FAILED",) * 3,
+    ("upload_fails+slow_upload", MOVE): (
+        "SUSPENDED SNAPSHOT_FAILED, snapshot FAILED SNAPSHOT_FAILED",
+    )
+    * 3,
+    # After it: the machine of before is there again.
+    ("stock_out", MOVE): (f"SUSPENDED {NO_CAPACITY}, snapshot READY",) * 3,
+    ("quota_exceeded", MOVE): (f"SUSPENDED {QUOTA}, snapshot READY",) * 3,
+    ("policy_forbids", MOVE): (f"SUSPENDED {POLICY}, snapshot READY",) * 3,
+    ("never_ready", MOVE): (f"SUSPENDED {NOT_READY}, snapshot READY",) * 3,
+    ("fails_at_boot", MOVE): ("SUSPENDED IMAGE_PULL_FAILED, snapshot READY",) * 3,
+    ("preempted", MOVE): ("", "", "SUSPENDED MACHINE_STOPPED, snapshot READY"),
+    ("vanished", MOVE): ("", "", f"SUSPENDED START{TIMED_OUT}, snapshot READY"),
     # After it: there is no machine, and the old home is the home again.
     ("stock_out", RESTORE): ("", *(f"SUSPENDED {NO_CAPACITY}, snapshot READY",) * 2),
     ("quota_exceeded", RESTORE): (f"SUSPENDED {QUOTA}, snapshot READY",) * 3,
@@ -196,12 +225,14 @@ OR_ELSE = {
     ("upload_fails+slow_upload", RESTORE): "SUSPENDED SNAPSHOT_FAILED",
     ("upload_fails+slow_upload", "DELETE"): f"ERROR {NOT_MADE}",
     ("upload_fails+slow_upload", ARCHIVE): "SUSPENDED SNAPSHOT_FAILED",
+    ("upload_fails+slow_upload", MOVE): "SUSPENDED SNAPSHOT_FAILED",
 }
 # The message of each code: what happened, and what to do next.
 MESSAGES = {
     NO_CAPACITY: (
         r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later"
-        r"|zone\. Start it again later, or start it with may_move)"
+        r"|zone\. Start it again later, or start it with may_move"
+        r"|in zone us-west1-b\. The workspace's home is in zone us-west1-a, as before\. Start it)"
     ),
     QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete|Take a snapshot again)",
     POLICY: (
@@ -211,11 +242,14 @@ MESSAGES = {
     UNAVAILABLE: (
         r"within 20 minutes, because Compute Engine does not answer\. "
         r"((Start|Stop|Delete) the workspace|Take a snapshot again|The home is what it was\. Start"
-        r"|Nothing of the home is lost\. Start)"
+        r"|Nothing of the home is lost\. Start|The workspace is where it was\. Start)"
     ),
     f"CREATE{TIMED_OUT}": r"within 20 minutes\. Start the workspace to try again, or delete it",
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
-    f"START{TIMED_OUT}": r"within 20 minutes\. Start the workspace again, or delete it",
+    f"START{TIMED_OUT}": (
+        r"within 20 minutes\. (Start the workspace again, or delete it"
+        r"|The workspace is where it was\. Start it to go on there, or move it again)"
+    ),
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
     NOT_MADE: (
         r"^The home was not deleted, because no last snapshot of it could be made\. .*"
@@ -231,19 +265,23 @@ MESSAGES = {
     f"SNAPSHOT{TIMED_OUT}": r"within 20 minutes\. Take a snapshot again",
     "SNAPSHOT_FAILED": (
         r"could not (take the snapshot\. "
-        r"(Take a snapshot again|(The home is what it was|Nothing of the home is lost)\. .*again)"
+        r"(Take a snapshot again"
+        r"|(The home is what it was|Nothing of the home is lost|The workspace is where it was)"
+        r"\. .*again)"
         r"\. Compute Engine said: |store the snapshot\. Delete it, and take another one"
         r"\. Compute Engine said: "
         r"|store the snapshot of what is in the home now, or it was deleted outside the Hub\. "
         r"(The home is what it was\. Start the workspace, or restore it again"
-        r"|Nothing of the home is lost\. Start the workspace, or archive it again))"
+        r"|Nothing of the home is lost\. Start the workspace, or archive it again"
+        r"|The workspace is where it was\. Start it to go on there, or move it again))"
     ),
     IN_USE: (
         r"within 20 minutes, because something else uses .*instances/holder.*"
         r" Detach it there\. (Delete the workspace again|Nothing of the home is lost)"
     ),
     NOT_READY: (
-        r"did not report ready within 20 minutes\. (The home is what it was\. )?Start the workspace"
+        r"did not report ready within 20 minutes\. (The home is what it was\. )?"
+        r"(Start the workspace|The workspace is where it was\. Start it)"
     ),
     "IMAGE_PULL_FAILED": r"manifest unknown\. Start the workspace",
     "CONTAINER_ENDS": r"container keeps ending.* Start the workspace",
@@ -354,6 +392,7 @@ def test_every_workspace_can_be_kept_started_and_deleted_once_the_faults_are_ove
     check_homes_of_restores(ran)
     check_sizes_of_homes(ran, everything)
     check_homes_of_archives(ran)
+    check_homes_of_moves(ran)
     for person, workspace in everything:
         person.delete(workspace["id"], purge=True)
     wait_until(lambda: listed(people) == [], "all are gone")
@@ -458,6 +497,30 @@ def check_homes_of_archives(ran: Ran) -> None:
             assert f"/home-snapshot-{its_id}-" in made_from if archived else not made_from, (
                 case.name
             )
+
+
+def check_homes_of_moves(ran: Ran) -> None:
+    """See that a home that was moved is made from its snapshot, and any other is the old one.
+
+    The hourly sweep deletes the one of before with its machine, or the one that was made in vain.
+    """
+    for case, end in ran.played.ends.items():
+        if case.verb == MOVE:
+            its_id = ran.played.ids[case]
+            wait_until(partial(is_swept, ran.cloud, its_id), f"{case.name} has one home")
+            [home] = in_compute(ran.cloud, "disks", f"home-{its_id}")
+            moved = end.status == "READY" and not end.code
+            zone = OTHER_ZONE if moved else ZONE
+            assert home["zone"].endswith(f"/{zone}"), case.name
+            made_from = home.get("sourceSnapshot", "")
+            assert f"/home-snapshot-{its_id}-" in made_from if moved else not made_from, case.name
+
+
+def is_swept(cloud: RunningCloud, workspace_id: str) -> bool:
+    """Run the hourly sweep; say whether a workspace has one machine and one home."""
+    call_scheduled(cloud, "reconcile_fleet")
+    machines = in_compute(cloud, "instances", f"workspace-{workspace_id}")
+    return len(machines) == len(in_compute(cloud, "disks", f"home-{workspace_id}")) == 1
 
 
 def has_one(found: Callable[[], list[dict[str, Any]]]) -> bool:

@@ -78,7 +78,8 @@ def check_way_out_by_undelete(world: World) -> None:
 def _is_stored_copy(world: World, ws: Workspace) -> bool:
     """Say whether the home is a snapshot of the workspace's own, as of an archived one."""
     source = ws.home_source
-    if source is None or not source.is_of(ws.id):
+    switched = ws.operation is not None and ws.operation.former_home is not None
+    if source is None or not source.is_of(ws.id) or switched:
         return False
     there = world.machines.peek_snapshot(source.resource_name)
     return there is not None and there.status is SnapshotStatus.READY

@@ -24,15 +24,14 @@ from shared.domain.steps.step import TAKING_HOME, Call, Decision, Step
 from shared.domain.steps.stopping import call_off, can_be_used
 from shared.domain.workspace import HomeSource, OperationKind, Phase, Status
 
-# A machine that is STOPPING may be going already: a worker has died after it deleted it.
-_IN_USE = {ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING}
+_OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 
 
 def delete_machine(step: Step) -> Decision:
     """Delete the machine, unless it is in use or its home is gone.
 
-    Before the first deletion of a clean-up, commit that it begins. So do a RESTORE and an ARCHIVE:
-    until then no worker of an ARCHIVE can be deleting the machine that a START is to have instead.
+    Before the first deletion of a clean-up, commit that it begins. So do a RESTORE, an ARCHIVE, and
+    what the sweeps have begun: until then no worker of theirs can be deleting the machine.
     """
     operation = step.operation
     first, starts = operation.attempt == 0, operation.kind is OperationKind.START
@@ -40,18 +39,26 @@ def delete_machine(step: Step) -> Decision:
         return begin_cleanup(step)
     if starts and can_be_used(step):  # somebody resumed it by hand meanwhile
         return step.finish(Status.READY, "WorkspaceReady")
-    archives = operation.kind is OperationKind.ARCHIVE
-    untouched = first or (archives and operation.attempt == 1)
-    if operation.automatic and untouched and observed_state(step.inputs.instance) in _IN_USE:
+    if operation.automatic and _is_in_use(step):
         return call_off(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
     if restores and has_run_since_copy(step):
         return leave_started(step)
-    if (restores or archives) and first:
+    if first and (restores or operation.automatic or operation.kind is OperationKind.ARCHIVE):
         return step.enter(operation.phase, "DeletionBegun", attempt=1)
     return DELETE(step)
+
+
+def _is_in_use(step: Step) -> bool:
+    """Say whether somebody has started a machine that is to be deleted because it was off.
+
+    Once the deletion has begun, one that is STOPPING is going: a worker has died after its call.
+    """
+    state, attempt = observed_state(step.inputs.instance), step.operation.attempt
+    going = attempt > 1 or (attempt == 1 and state is ObservedState.STOPPING)
+    return state not in _OFF and not going
 
 
 def _was_deleted_used(step: Step) -> bool:

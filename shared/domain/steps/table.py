@@ -193,10 +193,12 @@ def _with_home_again(step: Step) -> Step:
 
     Somebody may use it by then, so whether the last copy has all that is on it is looked at again.
     """
-    workspace, copy = step.workspace, step.operation.last_copy
+    workspace, copy, source = step.workspace, step.operation.last_copy, step.workspace.home_source
     awaits = step.operation.phase is Phase.AWAIT_DISK_ABSENT and step.inputs.disk_exists
-    source = workspace.home_source
-    if not awaits or copy is None or source is None or source.snapshot_id != copy.snapshot_id:
+    is_copy = copy is not None and source is not None and source.snapshot_id == copy.snapshot_id
+    keeps_nothing = step.operation.kind is OperationKind.DELETE and not step.keeps_copy
+    bare = keeps_nothing and workspace.home_disk is None and source is None
+    if not awaits or not (is_copy or bare):
         return step
     home = HomeDisk(workspace.disk_name, workspace.zone)
     return replace(step, workspace=replace(workspace, home_disk=home, home_source=None))

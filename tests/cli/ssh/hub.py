@@ -127,7 +127,7 @@ class FakeHub:
         if self._left[workspace["id"]] <= 0:
             kind = workspace["operation"]["kind"]
             if kind != "SNAPSHOT":  # which changes nothing
-                workspace["status"] = "SUSPENDED" if kind == "STOP" else "READY"
+                workspace["status"] = "SUSPENDED" if kind in {"STOP", "ARCHIVE"} else "READY"
             workspace["operation"] = None
 
     def _os_login(self, method: str, path: str, body: Any) -> tuple[int, Any]:

@@ -54,9 +54,12 @@ def test_exec_starts_what_is_asleep(person: Person, hub: FakeHub) -> None:
     assert all(body["start"] is False for body in hub.asked("connect")[1:])
 
 
-def test_exec_waits_for_what_is_going_to_sleep(api: Machine, person: Person, hub: FakeHub) -> None:
-    """A STOP under way is waited for, then the workspace is started."""
-    hub.begin(the_id(hub), "STOP")
+@pytest.mark.parametrize("kind", ["STOP", "ARCHIVE"])
+def test_exec_waits_for_what_is_going_to_sleep(
+    api: Machine, person: Person, hub: FakeHub, kind: str
+) -> None:
+    """A STOP or an ARCHIVE under way is waited for, then the workspace is started."""
+    hub.begin(the_id(hub), kind)
     done = person.workspace("exec", "api", "--", "true")
     assert done.returncode == 0, done.stderr
     assert api.logins()

@@ -611,7 +611,19 @@ def test_retention_does_not_delete_a_workspace_that_somebody_started() -> None:
         assert (kept.status, kept.operation, kept.attend_at) == (Status.SUSPENDED, None, NOW)
         assert isinstance(steps.plan(a_step(asked, seen)), Call)
     off = StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED))
-    assert isinstance(steps.plan(a_step(workspace, off)), Call)
+    begun = changed(steps.plan(a_step(workspace, off)))
+    assert isinstance(steps.plan(a_step(begun, off)), Call)
+
+
+def test_a_machine_that_retention_has_deleted_is_not_taken_for_a_started_one() -> None:
+    """The worker may have died after its call: the machine is STOPPING then, or not yet."""
+    begun = an_operation(OperationKind.DELETE, automatic=True, attempt=1)
+    workspace = a_workspace(Status.SUSPENDED, begun)
+    for state in (InstanceState.STOPPING, InstanceState.SUSPENDED):
+        going = StepInput(instance=an_instance(workspace, state))
+        assert isinstance(steps.plan(a_step(workspace, going)), Call)
+    started = StepInput(instance=an_instance(workspace, InstanceState.RUNNING))
+    assert changed(steps.plan(a_step(workspace, started))).operation is None
 
 
 def test_a_home_disk_that_a_start_attaches_stays_in_its_zone() -> None:

@@ -365,8 +365,8 @@ def _ask(app: App, workspace: Workspace) -> Any:
 
             await_snapshot(app, workspace)
         elif workspace.operation is not None:
-            stops = workspace.operation.kind == "STOP"
-            _follow(app, workspace, "SUSPENDED" if stops else "READY")
+            ends_off = workspace.operation.kind in {"STOP", "ARCHIVE"}
+            _follow(app, workspace, "SUSPENDED" if ends_off else "READY")
 
 
 def _peek(app: App, workspace: Workspace) -> Any:

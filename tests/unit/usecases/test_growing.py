@@ -108,13 +108,6 @@ def test_a_home_grows_with_all_else_that_a_start_changes(
     )
 
 
-@pytest.mark.parametrize(
-    ("size_gb", "said"),
-    [
-        (HOME_GB - 1, "is too small; the home has 50 GB, and can only grow"),
-        (501, "is too large; a home may have 500 GB at most"),
-    ],
-)
 def test_the_size_of_a_home_is_known_though_the_answer_to_its_making_was_lost(
     growing: Moving,
 ) -> None:
@@ -124,6 +117,13 @@ def test_the_size_of_a_home_is_known_though_the_answer_to_its_making_was_lost(
     assert (after.status, home_gb(growing), after.home_gb) == (Status.READY, LARGER, LARGER)
 
 
+@pytest.mark.parametrize(
+    ("size_gb", "said"),
+    [
+        (HOME_GB - 1, "is too small; the home has 50 GB, and can only grow"),
+        (501, "is too large; a home may have 500 GB at most"),
+    ],
+)
 @pytest.mark.parametrize("prepare", [ready, archive])
 def test_a_home_neither_shrinks_nor_grows_beyond_the_limit(
     growing: Moving, prepare: Callable[[Moving], None], size_gb: int, said: str

@@ -362,8 +362,8 @@ def _start_elsewhere(
     assert machine.zone is not None  # noqa: S101 -- that is why
     if any(old.zone == machine.zone and old.instance_id for old in workspace.old_homes):
         message = (
-            "still has the machine that the workspace had there before. It is deleted within the "
-            "hour, unless somebody has used it since. Choose another zone, or try again later"
+            "still has the machine that the workspace had there before. It is deleted within three "
+            "hours, unless somebody has used it since. Choose another zone, or try again later"
         )
         raise InvalidRequestError([FieldProblem("zone", message)])
     if workspace.home_disk is None:

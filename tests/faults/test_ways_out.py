@@ -38,6 +38,7 @@ from shared.domain.instance import (
     LabelInstance,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     SnapshotStatus,
     StartedCall,
@@ -58,6 +59,7 @@ from shared.usecases.record_dead_letter import record_dead_letter
 from tests.fakes.clock import SettableClock
 from tests.fakes.jobs import Delivery, FakeJobs
 from tests.fakes.machines import (
+    HOME_GB,
     Durations,
     FakeInstance,
     FakeMachines,
@@ -75,6 +77,7 @@ from tests.faults.ways_out import (
     check_way_out_by_delete,
     check_way_out_by_start,
     check_way_out_by_undelete,
+    largest_home_gb,
     record,
     release_homes,
 )
@@ -83,6 +86,7 @@ from tests.unit.domain.state_table import PHASES, TOO_OLD
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ways out")]  # one walk for all
 
 FOREVER = 1000
+LARGER = NewMachine(home_disk_gb=2 * HOME_GB)
 MOST_STATES = 50_000  # never reached: the walk ends by itself
 
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
@@ -142,9 +146,9 @@ class State(NamedTuple):
 class Node:
     """A world on the walk, its state, and the acts that led there.
 
-    ``touched`` means that somebody has changed machine or home disk as the Hub never does, or that
-    a RESTORE or an ARCHIVE has ended. From then on no further fault is tried, because the number of
-    states would not end.
+    ``touched`` means that somebody has changed machine or home disk as the Hub never does, that a
+    RESTORE or an ARCHIVE has ended, or that the home has grown. From then on no further fault is
+    tried, because the number of states would not end.
     """
 
     world: World
@@ -302,7 +306,7 @@ _NEVER_CHANGE: frozenset[type] = frozenset(
         *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, StartedCall, Fault),
         *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, Snapshot),
         *(StartInstance, ResumeInstance, SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
-        *(CreateSnapshot, DeleteSnapshot, SnapshotStatus, DeletedWorkspace),
+        *(CreateSnapshot, DeleteSnapshot, SnapshotStatus, DeletedWorkspace, ResizeDisk),
     ]
 )
 _COPIERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
@@ -480,6 +484,7 @@ def _acts(
         yield "move", lambda w: w.start(OWNER, ws.id, NewMachine(zone=_other_zone(ws)))
         if world.machines.peek_disk(_home(ws)) is not None:
             yield "restore", lambda w: _restore(w, ws)
+            yield "start, a larger home", lambda w: w.start(OWNER, ws.id, LARGER)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
     if not touched:
         yield "purge", lambda w: w.delete(OWNER, ws.id, purge=True)
@@ -695,13 +700,15 @@ def walk() -> Iterator[Node]:
 def _is_touched(after: World, name: str) -> bool:
     """Say whether no further fault is tried after an act.
 
-    Nor is one after the end of a RESTORE or an ARCHIVE, which leave what no other operation does.
+    Nor is one after the end of a RESTORE or an ARCHIVE, which leave what no other operation does,
+    or once the home has grown, which only decides on whether it grows again.
     """
     ws = record(after)
     if ws is None or name.startswith(TOUCHED):
         return name.startswith(TOUCHED)
     is_copy = ws.home_source is not None and ws.home_source.is_of(ws.id)
-    return bool(ws.old_homes) or (ws.operation is None and is_copy)
+    grown = largest_home_gb(after) > HOME_GB
+    return bool(ws.old_homes) or (ws.operation is None and is_copy) or grown
 
 
 @dataclass(frozen=True)
@@ -770,6 +777,7 @@ def test_the_walk_visits_every_status_phase_and_error(walked: list[Walked]) -> N
         == {
             *("", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE),
             *(phase for phase, _ in steps.SNAPSHOT_TABLE),
+            *steps.GROWING_PHASES,
         }
     )
     under_way = {

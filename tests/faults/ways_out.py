@@ -29,6 +29,16 @@ def record(world: World) -> Workspace | None:
     return next(iter(world.store.workspaces.values()), None)
 
 
+def largest_home_gb(world: World) -> int:
+    """Return how large the largest disk is that the workspace has as its home; 0 if it has none."""
+    ws = record(world)
+    former = ws.operation.former_home if ws and ws.operation else None
+    names = {ws.disk_name} if ws else set()
+    names |= {former.name} if former else set()
+    sizes = [world.machines.disk_gb(each) for each in world.machines.disks if each.name in names]
+    return max(sizes, default=0)
+
+
 def check_way_out_by_delete(world: World) -> None:
     """A DELETE is accepted at once and leaves nothing; a running DELETE may fail once before."""
     its_id = _delete(world, purge=True)
@@ -47,6 +57,7 @@ def check_way_out_by_undelete(world: World) -> None:
     """
     possible, ws = _possible_contents(world), record(world)
     assert ws is not None
+    size_gb = largest_home_gb(world) if ws.home_disk is not None else 0
     home = ws.home_disk or (ws.operation and ws.operation.former_home)
     had_home = isinstance(home, HomeDisk) and any(
         place.name == home.name for place in world.machines.disks
@@ -73,12 +84,14 @@ def check_way_out_by_undelete(world: World) -> None:
     kept = world.machines.content_of(Place(GLOBAL, copy.place.name))
     expected = possible if had_home else {*possible, kept}
     assert not possible or content in expected, "the home is another one"
+    assert not had_home or largest_home_gb(world) >= size_gb, "the home is smaller"
 
 
 def _is_stored_copy(world: World, ws: Workspace) -> bool:
     """Say whether the home is a snapshot of the workspace's own, as of an archived one."""
     source = ws.home_source
-    if source is None or not source.is_of(ws.id):
+    switched = ws.operation is not None and ws.operation.former_home is not None
+    if source is None or not source.is_of(ws.id) or switched:
         return False
     there = world.machines.peek_snapshot(source.resource_name)
     return there is not None and there.status is SnapshotStatus.READY
@@ -128,6 +141,7 @@ def check_way_out_by_start(world: World) -> None:
     """
     advised: set[str] = set()
     possible = _possible_contents(world)
+    size_gb = largest_home_gb(world)
     for _ in range(4):
         ws = record(world)
         assert ws is not None
@@ -150,6 +164,7 @@ def check_way_out_by_start(world: World) -> None:
             content = world.machines.content_of(Place(now.zone, now.disk_name))
             given_up = not advised.isdisjoint({HOME_DISK_GONE, SNAPSHOT_GONE})
             assert not possible or given_up or content in possible, "the home is another one"
+            assert largest_home_gb(world) >= size_gb, "the home is smaller"
             return
         if now.error and now.error.code in ADVICE - advised:
             advised.add(now.error.code)

@@ -160,7 +160,8 @@ def fail_without_home(step: Step) -> Updated:
 def take_inserted(step: Step) -> Updated:
     """Take a machine that an earlier delivery of this step has made, and wait for its report.
 
-    One with another home is not it: an earlier RESTORE or move has left it.
+    Its home, which that may have made too, is as large as it is seen to be. A machine with another
+    home is not it: an earlier RESTORE or move has left it.
     """
     instance = step.inputs.instance
     if instance is not None and step.has_switched and has_another_home(step.workspace, instance):
@@ -169,6 +170,7 @@ def take_inserted(step: Step) -> Updated:
         with_interval_of(step.workspace, instance),
         instance_id=instance.id if instance else None,
         machine_made_at=instance.created_at if instance else None,
+        home_gb=step.inputs.home_gb or step.workspace.home_gb,
     )
     found, state = replace(step, workspace=known), observed_state(instance)
     if state is ObservedState.RUNNING:

@@ -32,7 +32,7 @@ _PASSING = {
 }
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
-# ``{what}`` is the machine, the snapshot or the larger disk.
+# ``{what}`` is the machine, or what ``_WHAT`` says.
 _REFUSALS = {
     FaultKind.QUOTA: (
         "COMPUTE_QUOTA_EXCEEDED",
@@ -55,7 +55,11 @@ _REFUSALS = {
         False,
     ),
 }
-_WHAT = {Phase.SNAPSHOT: "the snapshot", Phase.RESIZE_DISK: "the larger disk"}
+_WHAT = {
+    Phase.SNAPSHOT: "the snapshot",
+    Phase.RESIZE_DISK: "the larger disk",
+    Phase.DELETE_DISK: "the deletion of the disk",
+}
 _ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused {what}.", False)
 
 

@@ -31,6 +31,7 @@ from shared.domain.instance import (
     InsertInstance,
     Place,
     RefreshMetadata,
+    ResizeDisk,
     ResumeInstance,
     StartInstance,
     StopInstance,
@@ -44,7 +45,7 @@ from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import NO_NAME, OperationKind, Phase, Status, Workspace
 from shared.usecases import records
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
-from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
+from tests.fakes.machines import HOME_GB, FakeInstance, GuestMishap, Mishap
 from tests.fakes.records import a_snapshot
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
@@ -76,6 +77,7 @@ CALLS: dict[str, Calls] = {
     "ask the way": [(InsertInstance,)],
     "change image": [*_DELETES, (InsertInstance,)],
     "change type": [*_DELETES, (InsertInstance,)],
+    "grow": [(ResizeDisk,), *_DELETES, (InsertInstance,)],
     "restore": [(CreateSnapshot,), *_DELETES, (InsertInstance,)],
     "archive": [(StopInstance,), (CreateSnapshot,), *_DELETES],
     "delete": _DELETES,
@@ -95,6 +97,7 @@ NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
 VERBS = (
     *("stop", "stop", "start", "start", "start as two", "get in", "ask the way"),
     *("change image", "change type", "look", "delete", "restore", "archive", "archive", "purge"),
+    "grow",
 )
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
 indexes = st.integers(0, 50)
@@ -109,6 +112,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.forgotten: set[str] = set()
         self.nameless: set[str] = set()  # whose name a DELETE has freed, and no START taken again
         self.by_hand: set[str] = set()
+        self.sizes: dict[str, int] = {}  # of every home at the last rest, in GB
         self.violation: AssertionError | None = None
         self.reporting: Report | None = None
         self.reported: list[Report] = []
@@ -501,7 +505,19 @@ class Lifecycle(RuleBasedStateMachine):
             assert workspace.status is not Status.PROVISIONING
             if workspace.id not in self.by_hand:
                 assert not self.has_drifted(workspace), "the record does not agree with the machine"
+        self.check_sizes()
         self.check_nothing_left()
+
+    def check_sizes(self) -> None:
+        """Check that no home is smaller than before, or than its workspace says."""
+        for workspace in self.world.store.workspaces.values():
+            home = Place(workspace.zone, workspace.disk_name)
+            if self.world.machines.peek_disk(home) is None:
+                continue
+            size = self.world.machines.disk_gb(home)
+            said = workspace.home_gb or 0
+            assert size >= max(said, self.sizes.get(workspace.id, 0)), "a home has become smaller"
+            self.sizes[workspace.id] = size
 
     def check_nothing_left(self) -> None:
         """Check that each machine and disk belongs to a workspace and is in its place."""
@@ -527,10 +543,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
-            # A STOP, a RESTORE or an ARCHIVE that failed left the machine usable: START changes
-            # nothing, also not the error.
+            # A STOP, a RESTORE, an ARCHIVE or a growth that failed left the machine usable: START
+            # changes nothing, also not the error.
             failed = workspace.error.operation_kind if workspace.error else None
-            leave = {OperationKind.STOP, OperationKind.RESTORE, OperationKind.ARCHIVE}
+            leave = {OperationKind.START, OperationKind.STOP, OperationKind.RESTORE}
+            leave |= {OperationKind.ARCHIVE}
             assert failed in {None, *leave}
             machine = self.world.machine(workspace)
             assert machine is not None
@@ -600,6 +617,9 @@ class Lifecycle(RuleBasedStateMachine):
                         workspace.machine_type == POLICY.machine_types[0]
                     ]
                     self.world.start(owner, workspace_id, NewMachine(machine_type=machine_type))
+                case "grow":
+                    larger = NewMachine(home_disk_gb=(workspace.home_gb or HOME_GB) + 10)
+                    self.world.start(owner, workspace_id, larger)
                 case "restore":
                     self.restore(workspace)
                 case "archive":

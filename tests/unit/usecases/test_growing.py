@@ -115,6 +115,15 @@ def test_a_home_grows_with_all_else_that_a_start_changes(
         (501, "is too large; a home may have 500 GB at most"),
     ],
 )
+def test_the_size_of_a_home_is_known_though_the_answer_to_its_making_was_lost(
+    growing: Moving,
+) -> None:
+    """As it is if a worker dies after that call."""
+    growing.world.machines.script(InsertInstance, Mishap.ANSWER_LOST)
+    after = growing.move(NewMachine(home_disk_gb=LARGER, zone=THERE))
+    assert (after.status, home_gb(growing), after.home_gb) == (Status.READY, LARGER, LARGER)
+
+
 @pytest.mark.parametrize("prepare", [ready, archive])
 def test_a_home_neither_shrinks_nor_grows_beyond_the_limit(
     growing: Moving, prepare: Callable[[Moving], None], size_gb: int, said: str

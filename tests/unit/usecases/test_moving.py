@@ -37,13 +37,14 @@ from shared.domain.instance import (
     StopInstance,
 )
 from shared.domain.lifecycle import NewMachine, NewOperation
+from shared.domain.ownership import labels_of
 from shared.domain.policy import Deadlines
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshots import Consistency, Snapshot
 from shared.domain.workspace import HomeDisk, OldHome, Phase, Status, Workspace
 from shared.usecases import manage_workspaces
 from shared.usecases.requests import Requested, request_change
-from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
+from tests.fakes.machines import INSTALLATION, FakeInstance, GuestMishap, Mishap
 from tests.fakes.world import World, actor, place_of
 
 ZONES = ("us-west1-a", "us-west1-b", "us-west1-c")
@@ -371,6 +372,18 @@ def test_a_start_without_capacity_says_where_there_is_none_and_what_to_do(
     moving.world.machines.calm()
     after = moving.start()
     assert (after.status, after.error, moving.content) == (Status.READY, None, WORK)
+
+
+def test_a_start_without_capacity_leaves_no_disk_of_an_archived_home(moving: Moving) -> None:
+    """Compute may have made it before it found none."""
+    archive(moving)
+    machines, home = moving.world.machines, Place(THERE, moving.now.disk_name)
+    labels = {**labels_of(moving.before.id, "alice"), "hub": INSTALLATION}
+    machines.script(InsertInstance, Mishap.REFUSED, FaultKind.STOCK_OUT, zone=THERE)
+    machines.before_call = lambda: machines.make_disk_by_hand(home, labels)
+    after = moving.move()
+    assert (after.status, moving.world.machines.disks) == (Status.SUSPENDED, set())
+    assert (moving.start().status, moving.content) == (Status.READY, WORK)
 
 
 @pytest.mark.parametrize("prepare", [archive, suspended])

@@ -95,7 +95,7 @@ run "minimal" {
       length(google_cloud_tasks_queue.sweeps) == 1,
       length(google_cloud_tasks_queue.this) == 1,
       length(google_firestore_field.this) == 1,
-      length(google_firestore_index.this) == 8,
+      length(google_firestore_index.this) == 9,
       length(google_pubsub_subscription.this) == 2,
       length(google_pubsub_topic.this) == 2,
       length(google_monitoring_alert_policy.this) == 4,

@@ -71,12 +71,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
         return OldHomeFate.STAYS if awaited else OldHomeFate.FORGOTTEN
     if not old.outlived and _is_left_elsewhere(workspace, old, seen.machine):
         return OldHomeFate.MACHINE_GOES
-    attached = machine is not None
-    if (
-        (disk.in_use and not attached)
-        or old.snapshot_id is None
-        or has_lost_labels(workspace, disk)
-    ):
+    its_own = {workspace.instance_name} if machine is not None else set()
+    if {*disk.users} - its_own or old.snapshot_id is None or has_lost_labels(workspace, disk):
         return OldHomeFate.STAYS
     if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
         return OldHomeFate.STAYS
@@ -88,7 +84,7 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
         copied_at = there.created_at
     if _is_used(old, disk, machine, copied_at):
         return OldHomeFate.USED
-    return OldHomeFate.MACHINE_GOES if attached else OldHomeFate.GOES
+    return OldHomeFate.GOES if machine is None else OldHomeFate.MACHINE_GOES
 
 
 def _is_left_elsewhere(workspace: Workspace, old: OldHome, machine: Instance | None) -> bool:
@@ -101,14 +97,16 @@ def _is_used(
 ) -> bool:
     """Say whether somebody may have used an old home since its snapshot was taken.
 
-    Its machine was off then. Once that is gone, the time of its end tells, unless the Hub itself
-    has deleted it.
+    Its machine was off then, and had the disk: if it was detached since, another machine may have
+    had it. Once the machine is gone, the time of its end tells, unless the Hub itself has deleted
+    it.
     """
     if not old.outlived:
         return False
     if machine is not None:
         off_since = machine.off_since if machine.state in _OFF else None
-        return off_since is None or copied_at is None or off_since > copied_at
+        if off_since is None or copied_at is None or off_since > copied_at:
+            return True
     if old.deleting or disk.detached_at is None:
         return False
     return copied_at is None or disk.detached_at > copied_at

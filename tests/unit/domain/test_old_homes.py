@@ -66,6 +66,10 @@ MACHINES: list[tuple[OldHomeFate, Any, Any, Any]] = [
     (USED, {}, {"state": InstanceState.SUSPENDING}, {}),
     (USED, {}, {"off_since": None}, {}),
     (STAYS, {}, {"id": "made anew by hand"}, {}),
+    # somebody has attached the disk to another machine
+    (STAYS, {}, {}, {"users": ("another",)}),
+    (USED, {}, {}, {"users": (), "detached_at": LATER}),
+    (MACHINE_GOES, {}, {}, {"users": (), "detached_at": NOW}),
     # the machine is gone
     (GOES, {"deleting": True}, None, {"detached_at": LATER}),
     (GOES, {}, None, {"detached_at": NOW}),
@@ -89,8 +93,7 @@ def test_the_machine_of_a_move_goes_first_unless_somebody_has_used_it_since(
     seen = SeenOldHome(
         disk=replace(
             a_home(moved, name=old.name, zone=old.zone),
-            users=() if machine is None else (there.name,),
-            **disk,
+            **{"users": () if machine is None else (there.name,), **disk},
         ),
         machine=None if machine is None else replace(there, **machine),
         snapshot=a_snapshot(moved, disk_name=old.name),

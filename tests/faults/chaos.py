@@ -7,6 +7,7 @@ results still differ from run to run, because they depend on how the processes i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import time
 from collections import Counter, defaultdict
@@ -105,6 +106,8 @@ _VERBS = {
     "start": 5,
     "start bigger": 2,
     "start larger": 2,
+    "start elsewhere": 3,
+    "start that may move": 2,
     "delete": 2,
     "look": 3,
     "connect": 3,
@@ -119,6 +122,7 @@ _VERBS = {
     "restore": 3,
     "restore another's": 1,
     "delete during a restore": 1,
+    "delete during a move": 1,
     "archive": 3,
     "start over an archive": 1,
     "purge": 1,
@@ -132,17 +136,19 @@ WANTED = frozenset(
         *(("fork", 201), ("fork another's", 404), ("fork as administrator", 404)),
         *(("restore", 202), ("restore another's", 404), ("restore as administrator", 404)),
         *(("archive", 202), ("start larger", 202)),
+        *(("start elsewhere", 202), ("start that may move", 202)),
         *(("purge", 202), ("undelete", 200), ("undelete another's", 404)),
     }
 )
 # Requests during which a snapshot is asked for, most often in vain.
-_DURING = ("stop", "start", "start bigger", "start larger")
+_DURING = ("stop", "start", "start bigger", "start larger", "start elsewhere")
 _NEED_A_SNAPSHOT = {"restore", "delete during a restore"}
 _SIZES_GB = (60, 80, 100)  # to which a home may grow; one that is larger by then is refused
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
 _MAX_TRIES = 60  # of a create with the same key, or of a start
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
 _MAX_MACHINES_TRIED = 30
+_FORGOTTEN_AT_ONCE = 4
 # How much longer than planned a run may take, so that a slow machine does everything at least once.
 _MAX_EXTRA_SECONDS = 600.0
 _POLL_SECONDS = 2.0
@@ -153,6 +159,7 @@ _STABLE_LOOKS = 3  # equal looks in a row after which the run counts as quiet
 
 
 Homes = dict[str, tuple[str, dict[str, bool]]]  # see ``Records.homes``
+Former = dict[str, list[dict[str, Any]]]  # see ``Records.old_homes``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +200,7 @@ class Outcome:
         waiting: by workspace, the id of the snapshot that its home is yet to be made from.
         deleted: the entries of the deleted workspaces that can be taken back, by id.
         home_of: by workspace, the name of its home disk, and whether each old one is to go.
+        former: by workspace, the old homes that are recorded, with their machines.
         ended: when that was read.
     """
 
@@ -213,6 +221,7 @@ class Outcome:
     waiting: dict[str, str]
     deleted: dict[str, dict[str, Any]]
     home_of: Homes
+    former: Former
     ended: datetime
     seconds_to_quiet: float
 
@@ -288,6 +297,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         waiting=records.home_sources(),
         deleted=records.deleted(),
         home_of=records.homes(),
+        former=records.old_homes(),
         ended=datetime.now(UTC),
         seconds_to_quiet=seconds_to_quiet,
     )
@@ -320,10 +330,14 @@ def _wait_until_quiet(
         running = {machine["name"] for machine in machines if machine["status"] == "RUNNING"}
         awake = {ws["instance_name"] for ws in workspaces if ws["status"] == "READY"} | running
         busy += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
-        homes = records.homes()
+        homes, former = records.homes(), records.old_homes()
+        stored = _stored(cloud)
+        lasting = lasting_resources(former, machines, disks, records.snapshots(), stored)
+        present = without_lasting(machines, lasting)
         busy += [
-            *left_over(workspaces, machines, disks, homes),
-            *unlabelled(workspaces, machines, disks, homes),
+            *left_over(workspaces, present, without_lasting(disks, lasting), homes),
+            *former_machines(former, present),
+            *unlabelled(workspaces, present, without_lasting(disks, lasting), homes),
             *_unsettled_snapshots(cloud, records),
         ]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
@@ -362,6 +376,92 @@ def unrecorded(known: dict[str, dict[str, Any]], stored: list[dict[str, Any]]) -
     """Return the names of the snapshots in Compute that no record has."""
     names = {name_of_snapshot(each) for each in known.values()}
     return [each["name"] for each in stored if each["name"] not in names]
+
+
+def lasting_resources(
+    former: Former,
+    machines: list[dict[str, Any]],
+    disks: list[dict[str, Any]],
+    known: dict[str, dict[str, Any]],
+    stored: list[dict[str, Any]],
+) -> set[str]:
+    """Return the ids of the machines and disks of before a move that stay until a person comes.
+
+    Somebody has used the machine since the snapshot was taken, or has deleted it, or it or its disk
+    lacks its labels, or the snapshot is gone.
+    """
+    created = {each["name"]: each["creationTimestamp"] for each in stored}
+    lasting = set[str]()
+    for workspace_id, old_homes in former.items():
+        for old in old_homes:
+            mine = [
+                *(each for each in machines if str(each["id"]) == old.get("instance_id")),
+                *(
+                    each
+                    for each in disks
+                    if each["name"] == old["name"] and _is_in(each, old["zone"])
+                ),
+            ]
+            recorded = known.get(old["snapshot_id"] or "")
+            copied_at = old.get("copied_at")
+            if recorded is not None and name_of_snapshot(recorded) in created:
+                copied_at = datetime.fromisoformat(created[name_of_snapshot(recorded)])
+            if (
+                any(_lacks_labels(each, workspace_id) for each in mine)
+                or old["snapshot_id"] is None
+                or (recorded is not None and recorded["state"] == "FAILED")
+                or (old.get("outlived") and any(_is_used(each, old, copied_at) for each in mine))
+            ):
+                lasting |= _with_boot_disks(mine, disks)
+    return lasting
+
+
+def _is_used(resource: dict[str, Any], old: dict[str, Any], copied_at: datetime | None) -> bool:
+    """Say whether a machine of before a move, or its disk, was used since its snapshot was taken.
+
+    That of the disk tells only once the machine is gone, unless the Hub itself has deleted that.
+    """
+    if "machineType" in resource:
+        ends = [resource.get("lastStopTimestamp"), resource.get("lastSuspendedTimestamp")]
+    elif old.get("deleting") or resource.get("users"):
+        return False
+    else:
+        ends = [resource.get("lastDetachTimestamp")]
+    return any(
+        end and (copied_at is None or datetime.fromisoformat(end) > copied_at) for end in ends
+    )
+
+
+def _lacks_labels(resource: dict[str, Any], workspace_id: str) -> bool:
+    labels = resource.get("labels", {})
+    return labels.get("workspace") != workspace_id or not labels.keys() >= _HUB_LABELS
+
+
+def _is_in(resource: dict[str, Any], zone: str) -> bool:
+    return bool(resource["zone"].rsplit("/", 1)[-1] == zone)
+
+
+def _with_boot_disks(resources: list[dict[str, Any]], disks: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of machines and disks, and of the disks that are attached to the machines."""
+    attached = {disk["source"] for each in resources for disk in each.get("disks", ())}
+    return {str(each["id"]) for each in resources} | {
+        str(disk["id"]) for disk in disks if disk["selfLink"] in attached
+    }
+
+
+def without_lasting(found: list[dict[str, Any]], lasting: set[str]) -> list[dict[str, Any]]:
+    """Return the machines or disks that are not among those that stay."""
+    return [each for each in found if str(each["id"]) not in lasting]
+
+
+def former_machines(former: Former, machines: list[dict[str, Any]]) -> list[str]:
+    """Return the machines of before a move, and of one that has failed, which are to go."""
+    ids = {old.get("instance_id") for old_homes in former.values() for old in old_homes}
+    return [
+        f"{machine['name']} in {machine['zone'].rsplit('/', 1)[-1]}"
+        for machine in machines
+        if str(machine["id"]) in ids
+    ]
 
 
 def left_over(
@@ -423,9 +523,12 @@ def _record_homes(
 ) -> None:
     """Add to ``homes`` the id of the home disk that the machine of each READY workspace has."""
     disk_ids = {disk["selfLink"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
-    machines = {machine["name"]: machine for machine in in_compute(cloud, "instances", "")}
+    machines = {
+        (machine["name"], machine["zone"].rsplit("/", 1)[-1]): machine
+        for machine in in_compute(cloud, "instances", "")
+    }
     for ws in workspaces:
-        machine = machines.get(ws["instance_name"])
+        machine = machines.get((ws["instance_name"], ws["zone"]))
         if machine is None or ws["status"] != "READY" or ws["operation"] is not None:
             continue
         for disk in machine["disks"]:
@@ -534,14 +637,13 @@ class _User:
         match verb:
             case "stop":
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/stop")
-            case "start":
-                self._ask(turn, verb, workspace_id, "POST", f"{path}/start")
-            case "start bigger":
-                body = {"machine_type": _MACHINE_TYPES[int(chance * 100) % 2]}
-                self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
-            case "start larger":
-                size = {"home_disk_gb": _SIZES_GB[int(chance * 100) % len(_SIZES_GB)]}
-                self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=size)
+            case "start" | "start bigger" | "start larger":
+                self._start(workspace_id, verb, chance, turn)
+            case "start elsewhere" | "start that may move":
+                self._start(workspace_id, verb, chance, turn)
+            case "delete during a move":
+                self._do_to(workspace_id, "start elsewhere", chance, turn)
+                self._do_to(workspace_id, "delete", chance, turn)
             case "snapshot":
                 self._take_snapshot(workspace_id, chance, turn)
             case "snapshot during another":
@@ -580,6 +682,21 @@ class _User:
                     self.connected.discard(self._known.pop(workspace_id))
             case _:
                 self._connect(self._known[workspace_id], connected=verb == "connect")
+
+    def _start(self, workspace_id: str, verb: str, chance: float, turn: int) -> None:
+        """Ask for a START, of another machine, a larger home or in another zone as ``verb`` says.
+
+        The zone may be the one that the workspace is in.
+        """
+        number = int(chance * 100)
+        bodies: dict[str, dict[str, Any]] = {
+            "start bigger": {"machine_type": _MACHINE_TYPES[number % len(_MACHINE_TYPES)]},
+            "start larger": {"home_disk_gb": _SIZES_GB[number % len(_SIZES_GB)]},
+            "start elsewhere": {"zone": LocalSettings.zones[number % len(LocalSettings.zones)]},
+            "start that may move": {"may_move": True},
+        }
+        path = f"/workspaces/{workspace_id}/start"
+        self._ask(turn, verb, workspace_id, "POST", path, json=bodies.get(verb))
 
     def _start_over_archive(self, workspace_id: str, chance: float, turn: int) -> None:
         """Ask for an ARCHIVE, and then for a START until that is accepted.
@@ -879,24 +996,31 @@ class _FaultInjector:
                     shown["status"] == "SUSPENDED"
                     or (shown["status"] == "READY" and self._is_connected(workspace))
                 )
+                # One of before a move stays, and keeps its name in its zone.
+                taken = {
+                    each["zone"].rsplit("/", 1)[-1]
+                    for each in in_compute(self.cloud, "instances", workspace["id"])
+                }
+                free = [zone for zone in LocalSettings.zones if zone not in taken]
+                quiet = quiet and shown["zone"] == workspace["zone"] and bool(free)
                 held = self._disk_held_of
                 if not quiet or (held is not None and held["id"] == workspace["id"]):
                     continue
                 for fault in FAULTS:
                     self.cloud.fault(fault, off=True)
                 self.moved.add(workspace["id"])
-                zone = next(each for each in LocalSettings.zones if each != workspace["zone"])
-                move_by_hand(self.cloud, workspace, zone)
+                move_by_hand(self.cloud, workspace, free[0])
                 return True
         return False
 
     def _forget(self, chance: float) -> bool:
-        """Have the clean-up archive a suspended workspace, as if nobody had started it for weeks.
+        """Have the clean-up archive suspended workspaces, as if nobody had started them for weeks.
 
-        Users go on asking for what they like.
+        Users go on asking for what they like, and may start one before the clean-up comes to it.
         """
         records = Records(self.cloud)
-        return any(records.forget(workspace["id"]) for workspace in self._machines_from(chance))
+        forgotten = (each for each in self._machines_from(chance) if records.forget(each["id"]))
+        return bool([*itertools.islice(forgotten, _FORGOTTEN_AT_ONCE)])
 
     @contextlib.contextmanager
     def _without_requests_about(self, workspace_id: str) -> Iterator[None]:

@@ -17,10 +17,13 @@ from tests.faults.chaos import (
     OPERATION_SECONDS,
     Exchange,
     Outcome,
+    former_machines,
+    lasting_resources,
     left_over,
     name_of_snapshot,
     unlabelled,
     unrecorded,
+    without_lasting,
 )
 
 Event = dict[str, Any]
@@ -31,6 +34,8 @@ _REQUESTED = {
     "start": "StartRequested",
     "start bigger": "StartRequested",
     "start larger": "StartRequested",
+    "start elsewhere": "StartRequested",
+    "start that may move": "StartRequested",
     "delete": "DeleteRequested",
     "fork": "WorkspaceRequested",
     "snapshot": "SnapshotRequested",
@@ -44,6 +49,7 @@ _NOT_THEIRS = {
     *("restore another's", "restore as administrator", "undelete another's"),
 }
 _DELETES = {"delete", "delete during a snapshot", "delete during a restore"}
+_MOVES = {"start elsewhere", "start that may move"}
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A status or a code. The result of an event that only notes something is a sentence.
 _RESULT_CODE = re.compile(r"[A-Z_]+")
@@ -227,13 +233,19 @@ def _is_reason(error: dict[str, Any]) -> bool:
 def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """Each workspace has one machine in the state that its status implies, and one home.
 
-    There are no other machines and disks. A workspace that was never READY may have no home. One
+    There are no other machines and disks, but those that stay after a move
+    (``lasting_resources``). A workspace that was never READY may have no home. One
     that got no capacity for another machine, or of which a RESTORE or an ARCHIVE failed, may have
     no machine, and one whose DELETE failed may have lost its home. What is archived, or was taken
     back, has neither. In ERROR a machine may run while somebody is
     connected to it, as when a DELETE has not reached it in time.
     """
-    machines, disks = _by_name(outcome.machines), _by_name(outcome.disks)
+    lasting = lasting_resources(
+        outcome.former, outcome.machines, outcome.disks, outcome.snapshots, outcome.stored
+    )
+    all_machines = without_lasting(outcome.machines, lasting)
+    all_disks = without_lasting(outcome.disks, lasting)
+    machines, disks = _by_name(all_machines), _by_name(all_disks)
     may_lack_home = {
         event["workspace_id"]
         for event in outcome.events
@@ -244,7 +256,10 @@ def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) 
     to_grow = {each.workspace_id for each in outcome.exchanges if each.verb == "start larger"}
     wrong = [
         f"{name} is left over"
-        for name in left_over(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
+        for name in [
+            *left_over(outcome.workspaces, all_machines, all_disks, outcome.home_of),
+            *former_machines(outcome.former, all_machines),
+        ]
     ]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
@@ -298,23 +313,32 @@ def _mistaken_for_orphans(outcome: Outcome, trails: dict[str, list[Event]]) -> l
 
 
 def _missing_labels(outcome: Outcome) -> list[str]:
-    """Each machine and each home has the Hub's labels, even if somebody removed them by hand."""
+    """Each machine and each home has the Hub's labels, even if somebody removed them by hand.
+
+    Those of before a move stay without them.
+    """
+    lasting = lasting_resources(
+        outcome.former, outcome.machines, outcome.disks, outcome.snapshots, outcome.stored
+    )
+    machines = without_lasting(outcome.machines, lasting)
+    disks = without_lasting(outcome.disks, lasting)
     return [
         f"labels of {name}"
-        for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks, outcome.home_of)
+        for name in unlabelled(outcome.workspaces, machines, disks, outcome.home_of)
     ]
 
 
 def _replaced_homes(outcome: Outcome) -> list[str]:
     """No workspace was READY on one home and then on another, as nobody asked for an empty one.
 
-    Moving a home to another zone copies it, so a moved workspace may have had two. Each RESTORE
-    makes another one, and so does the START of what was taken back or archived.
+    Moving a home to another zone copies it, so a workspace moved by hand may have had two. Each
+    RESTORE and each move makes another one, and so does the START of what was taken back or
+    archived.
     """
     restores = Counter(
         exchange.workspace_id
         for exchange in outcome.exchanges
-        if exchange.verb in {"restore", "undelete"}
+        if exchange.verb in {"restore", "undelete", *_MOVES}
         and (exchange.status in {200, 202} or _may_be_accepted(exchange))
     )
     archives = Counter(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +68,7 @@ class Histories:
             *self.machines_deleted_without_request(),
             *self.homes_deleted_without_request(),
             *self.homes_without_a_copy(),
+            *self.homes_with_another_content(),
             *self.overlong_operations(),
             *self.untrue_answers(),
             *self.names_given_twice(),
@@ -75,20 +77,41 @@ class Histories:
     def duplicate_machines(self) -> list[str]:
         """A workspace has one machine at a time, in all zones together.
 
-        While somebody moves a machine by hand, there may be two for a moment.
+        While somebody moves a machine by hand, there may be two for a moment. After a START that
+        may move the workspace, there may be others in other zones, which are off: the one of before
+        and what was not proven stay until the hourly sweep.
         """
-        there: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        there: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+        moves = self._moves()
         wrong = []
         for state in self._workspace_states():
-            mine, machine = there[_workspace_id(state["instance"])], (state["zone"], state["id"])
+            name = _workspace_id(state["instance"])
+            mine, machine = there[name], (state["zone"], state["id"])
             if state["status"] == "GONE":
-                mine.discard(machine)
+                mine.pop(machine, None)
                 continue
             new = machine not in mine
-            mine.add(machine)
-            if new and len(mine) > 1 and not self._made_by_hand(state):
+            mine[machine] = state["status"]
+            others = [(each[0], status) for each, status in mine.items() if each != machine]
+            may_have_moved = any(asked <= _time(state["time"]) for asked in moves[name])
+            if may_have_moved:
+                others = [
+                    each for each in others if each[0] == state["zone"] or each[1] in _NEEDS_CPU
+                ]
+            if new and others and not self._made_by_hand(state):
                 wrong.append(f"{state['instance']} existed {len(mine)} times at {state['time']}")
         return wrong
+
+    def _moves(self) -> dict[str, list[datetime]]:
+        """Return by workspace when a START was asked for that may have moved it."""
+        found: dict[str, list[datetime]] = defaultdict(list)
+        for name, starts in self._accepted(("POST", "/start")).items():
+            found[name] += [
+                _time(each["began"])
+                for each in starts
+                if {"zone", "may_move"} & {*(each["asked"] or {})}
+            ]
+        return found
 
     def unowned_machines(self) -> list[str]:
         """Each machine belongs to a workspace that somebody knows, or may still learn of.
@@ -118,20 +141,23 @@ class Histories:
         """Nobody has more machines, or more running ones, than their quota.
 
         A machine that somebody moved by hand runs in its new zone, even if it was off before. The
-        Hub did not start it, so it does not count as running.
+        Hub did not start it, so it does not count as running. The machines that a workspace has in
+        several zones during a move and after it count as one.
         """
-        there: dict[str, dict[str, str]] = defaultdict(dict)
+        there: dict[str, dict[str, dict[tuple[str, str], str]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
         owners = self._owners()
         wrong = []
         for state in self._workspace_states():
             owner = owners.get(_workspace_id(state["instance"]), "an unknown owner")
             mine = there[owner]
             by_hand = state["status"] in _NEEDS_CPU and self._made_by_hand(state)
-            mine[state["instance"]] = "BY_HAND" if by_hand else state["status"]
-            kinds = Counter(
-                "gone" if s == "GONE" else "running" if s in _NEEDS_CPU else "off"
-                for s in mine.values()
-            )
+            machine = (state["zone"], state["id"])
+            if by_hand:
+                mine[state["instance"]].clear()
+            mine[state["instance"]][machine] = "BY_HAND" if by_hand else state["status"]
+            kinds = Counter(_kind_of({*machines.values()}) for machines in mine.values())
             if (
                 kinds["running"] > self.max_running
                 or kinds["running"] + kinds["off"] > self.max_workspaces
@@ -169,11 +195,13 @@ class Histories:
         A START makes a new machine if the request asks for another one, or if the old one cannot be
         used any more: it is off and does not boot, it has reported that it failed, or an earlier
         START had asked for another one. A RESTORE always makes a new one. An ARCHIVE
-        deletes it; the Hub begins one by itself only if the machine is off.
+        deletes it; the Hub begins one by itself only if the machine is off. After a START that may
+        have moved the workspace, a machine without the home that was ready last is not needed.
         """
         deletes, starts = self._accepted(("DELETE", "")), self._accepted(("POST", "/start"))
         excused = self._allowed_periods(("POST", "/start"))
         restoring = self._allowed_periods(("POST", "/restore"), ("POST", "/archive"))
+        moves, homes = self._moves(), self._homes()
         wrong = []
         for call in self._hub_calls("instances.delete"):
             name, at = _workspace_id(call["instance"]), _time(call["time"])
@@ -183,14 +211,14 @@ class Histories:
                 and _time(each["began"]) <= at
                 for each in starts[name]
             )
-            useless = (
-                other
-                or self._status_before(name, at) != "RUNNING"
-                or self._last_report_before(name, at) == "failed"
-            )
+            before = self._status_before(name, at, call["zone"])
+            useless = other or before != "RUNNING" or self._last_report_before(name, at) == "failed"
             allowed = [*(excused[name] if useless else ()), *restoring[name]]
             replaced = any(since <= at <= until for since, until in allowed)
-            replaced |= self.archives and self._status_before(name, at) not in _NEEDS_CPU
+            replaced |= self.archives and before not in _NEEDS_CPU
+            last_home = [home for since, home in homes[name] if since < at][-1:]
+            has_left = last_home and last_home[0] not in self._disks_before(name, at, call["zone"])
+            replaced |= bool(has_left) and any(asked <= at for asked in moves[name])
             if self._was_ready(name, at) and not asked and not replaced:
                 wrong.append(f"{name}'s machine was deleted at {at}, but nobody had asked for it")
         return wrong
@@ -199,12 +227,12 @@ class Histories:
         """A home disk that may have been used is deleted only for a DELETE or an ARCHIVE.
 
         Labels do not count. The home is the disk of the machine that was ready last. What the Hub
-        archives by itself has no machine by then. After a RESTORE was asked for, the
+        archives by itself has no machine by then. After a RESTORE or a move was asked for, the
         Hub may delete other ones: see ``homes_without_a_copy`` for what was the home before.
         """
         deletes, restores = self._accepted(("DELETE", "")), self._accepted(("POST", "/restore"))
         archives = self._allowed_periods(("POST", "/archive"))
-        homes = self._homes()
+        homes, moves = self._homes(), self._moves()
         wrong = []
         for call in self._hub_calls("disks.delete"):
             name, at = _workspace_id(call["disk"]), _time(call["time"])
@@ -217,8 +245,10 @@ class Histories:
                 all(_time(each["began"]) < since for each in deletes[name]) for since in taken_back
             )
             restored = any(_time(each["began"]) <= at for each in restores[name])
+            restored |= any(since <= at for since in moves[name])
             archived = any(since <= at <= until for since, until in archives[name])
-            archived |= self.archives and self._status_before(name, at) == "GONE"
+            its_machine = self._status_before(name, at, call["zone"])
+            archived |= self.archives and its_machine in {"GONE", ""}
             if not asked and not (archived if call["disk"] == before[-1] else restored):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
@@ -233,21 +263,13 @@ class Histories:
         The same holds for a home that a RESTORE has replaced, until the Hub deletes its snapshot: a
         person has asked for that, or other snapshots need the room.
         """
-        needed, homes = self._contents_needed(), self._homes()
-        deleted = {call["snapshot"] for call in self._hub_calls("snapshots.delete")}
-        copies = {name: _Copies(name, source, deleted) for name, (_, _, source) in needed.items()}
+        needed = self._contents_needed()
+        copies = self._copies()
         forks: dict[str, list[str]] = defaultdict(list)
         for name, (_, _, source) in needed.items():
             forks[source].append(name)
-        moments = [(each["time"], "content", each) for each in self.contents]
-        moments += [(each["time"], "machine", each) for each in self._workspace_states()]
-        moments += [
-            (since.isoformat(), "ready", {"instance": name, "home": home})
-            for name, its_homes in homes.items()
-            for since, home in its_homes
-        ]
         wrong = []
-        for at, what, each in sorted(moments, key=lambda moment: _time(moment[0])):
+        for at, what, each in self._moments():
             of = each["source"] if each.get("kind") == "snapshots" else each.get("name")
             about = [_workspace_id(str(each.get("instance") or of))]
             if each.get("kind") == "snapshots":
@@ -262,6 +284,59 @@ class Histories:
                     wrong.append(f"{name}'s home was nowhere at {at}, without {each.get('name')}")
         return wrong
 
+    def homes_with_another_content(self) -> list[str]:
+        """A workspace that is ready on another home than before has what was on that one.
+
+        The new disk is made from a snapshot of the former one, on which no machine has run since.
+        Only a RESTORE takes an earlier state. Who asks for an empty home may get one.
+        """
+        restores = self._accepted(("POST", "/restore"))
+        starts = self._accepted(("POST", "/start"))
+        copies, was_ready = self._copies(), set[str]()
+        wrong = []
+        for at, what, each in self._moments():
+            of = each["source"] if each.get("kind") == "snapshots" else each.get("name")
+            name = _workspace_id(str(each.get("instance") or of))
+            if (mine := copies.get(name)) is None:
+                continue
+            if what == "ready":
+                asked = [
+                    *(_time(other["began"]) for other in restores[name]),
+                    *(
+                        _time(other["began"])
+                        for other in starts[name]
+                        if (other["asked"] or {}).get("empty_home")
+                    ),
+                ]
+                allowed = any(
+                    since <= _time(at) <= since + 2 * self.longest_operation for since in asked
+                )
+                if name in was_ready and not allowed and not mine.has_all_on(each["home"]):
+                    wrong.append(
+                        f"{name} was ready on {each['home']} at {at}, which has not all that was "
+                        f"on {mine.home}, but is made from {mine.made_from.get(each['home'])}"
+                    )
+                was_ready.add(name)
+            mine.see(what, each)
+        return wrong
+
+    def _copies(self) -> dict[str, _Copies]:
+        """Return by workspace where its home's content is, before anything has happened."""
+        deleted = {call["snapshot"] for call in self._hub_calls("snapshots.delete")}
+        needed = self._contents_needed()
+        return {name: _Copies(name, source, deleted) for name, (_, _, source) in needed.items()}
+
+    def _moments(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return what ``_Copies`` take note of, the oldest first."""
+        moments = [(each["time"], "content", each) for each in self.contents]
+        moments += [(each["time"], "machine", each) for each in self._workspace_states()]
+        moments += [
+            (since.isoformat(), "ready", {"instance": name, "home": home})
+            for name, its_homes in self._homes().items()
+            for since, home in its_homes
+        ]
+        return sorted(moments, key=lambda moment: _time(moment[0]))
+
     def _contents_needed(self) -> dict[str, tuple[datetime, datetime, str]]:
         """Return by workspace from when until when it has a content, and what it is made from.
 
@@ -274,14 +349,15 @@ class Histories:
             name: [each for each in starts if (each["asked"] or {}).get("empty_home")]
             for name, starts in self._accepted(("POST", "/start")).items()
         }
-        needed = {}
+        needed, homes = {}, self._homes()
         for each in self._creates():
             if each["status"] != 201:
                 continue
             name = _workspace_id(str(each["answer"]))
             source = ((each["asked"] or {}).get("from") or {}).get("snapshot_id", "")
             ends = [*given_up[name], *(_time(end["began"]) for end in emptied.get(name, ()))]
-            since = _time(each["ended"]) if source else self._first_ready(name)
+            first_ready = min([forever, *(at for at, _ in homes[name])])
+            since = _time(each["ended"]) if source else first_ready
             needed[name] = (since, min([forever, *ends]), source[-12:])
         return needed
 
@@ -336,10 +412,6 @@ class Histories:
             ]
             found[name].append((at, disks[-1] if disks else f"home-{name}"))
         return found
-
-    def _first_ready(self, name: str) -> datetime:
-        """Return when a workspace's first ``ready`` report was accepted."""
-        return min([datetime.max.replace(tzinfo=UTC), *(at for at, _ in self._homes()[name])])
 
     def overlong_operations(self) -> list[str]:
         """No answer has an operation that should have ended before."""
@@ -427,14 +499,22 @@ class Histories:
         return [state for state in self.states if _workspace_id(state["instance"])]
 
     def _last_states(self) -> dict[str, str]:
-        """Return by workspace the last state of its machine, in any zone."""
-        machines: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+        """Return by workspace the last state of its machine, in any zone.
+
+        Of several, that is the one with the home that was ready last: another one may stay after a
+        move.
+        """
+        machines: dict[str, dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
         for state in self._workspace_states():
-            machines[_workspace_id(state["instance"])][state["zone"], state["id"]] = state["status"]
-        return {
-            name: next((status for status in mine.values() if status != "GONE"), "GONE")
-            for name, mine in machines.items()
-        }
+            machines[_workspace_id(state["instance"])][state["zone"], state["id"]] = state
+        homes = self._homes()
+        found = {}
+        for name, mine in machines.items():
+            there = [state for state in mine.values() if state["status"] != "GONE"]
+            last_home = [home for _, home in homes[name]][-1:]
+            there.sort(key=lambda state: not {*last_home} & {*state["disks"]})
+            found[name] = there[0]["status"] if there else "GONE"
+        return found
 
     def _owners(self) -> dict[str, str]:
         """Return by workspace the owner in its machine's label; a removed label still counts."""
@@ -549,13 +629,23 @@ class Histories:
         ]
         return mine[-1]["event"] if mine else ""
 
-    def _status_before(self, name: str, at: datetime) -> str:
-        """Return the status of a workspace's machine just before a moment."""
-        mine = [
-            each for each in self._workspace_states() if _workspace_id(each["instance"]) == name
-        ]
-        before = [each["status"] for each in mine if _time(each["time"]) < at]
-        return before[-1] if before else ""
+    def _status_before(self, name: str, at: datetime, zone: str = "") -> str:
+        """Return the status of a workspace's machine just before a moment.
+
+        ``zone``: of that in this zone; empty: of the one whose state has changed last.
+        """
+        return next((each["status"] for each in self._states_before(name, at, zone)), "")
+
+    def _disks_before(self, name: str, at: datetime, zone: str) -> list[str]:
+        """Return the disks of a workspace's machine in a zone just before a moment."""
+        return next((each["disks"] for each in self._states_before(name, at, zone)), [])
+
+    def _states_before(self, name: str, at: datetime, zone: str) -> Iterator[dict[str, Any]]:
+        """Yield the states of a workspace's machines before a moment, the last one first."""
+        for each in reversed(self._workspace_states()):
+            its_own = _workspace_id(each["instance"]) == name and zone in {"", each["zone"]}
+            if its_own and _time(each["time"]) < at:
+                yield each
 
 
 @dataclass
@@ -579,7 +669,8 @@ class _Copies:
     ready: set[str] = field(default_factory=set)
     sources: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
-    runs_on: set[str] = field(default_factory=set)
+    machines: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # on which each runs
+    made_from: dict[str, str | None] = field(default_factory=dict)  # the snapshot of each disk
 
     def __post_init__(self) -> None:
         """Begin with the disk that a workspace's first home is on."""
@@ -605,11 +696,20 @@ class _Copies:
             self.home = each["home"]
         else:
             runs = each["status"] in _NEEDS_CPU
-            self.runs_on = set(each["disks"]) if runs else set()
+            self.machines[each["zone"], each["id"]] = {*each["disks"]} if runs else set()
             self.captured = {
                 name: disk for name, disk in self.captured.items() if disk not in self.runs_on
             }
             self.given_up -= self.runs_on
+
+    @property
+    def runs_on(self) -> set[str]:
+        """The disks on which a machine runs. A move has one in each of two zones."""
+        return set().union(*self.machines.values())
+
+    def has_all_on(self, home: str) -> bool:
+        """Say whether a disk is the home, or made from a snapshot of all that is on the home."""
+        return home == self.home or self.captured.get(self.made_from.get(home) or "") == self.home
 
     def _see_content(self, each: dict[str, Any]) -> None:
         name, status = each["name"], each["status"]
@@ -621,6 +721,7 @@ class _Copies:
                 self.disks.discard(disk)
             else:
                 self.disks.add(disk)
+                self.made_from[name] = each["source"] or self.made_from.get(name)
             return
         ready = status == "READY"
         if self.source and name.endswith(self.source):
@@ -633,6 +734,13 @@ class _Copies:
         (self.ready.add if ready else self.ready.discard)(name)
         if status == "CREATING" and each["source"] not in self.runs_on:
             self.captured[name] = each["source"]
+
+
+def _kind_of(statuses: set[str]) -> str:
+    """Say what a workspace counts as, by the states of its machines."""
+    if statuses & _NEEDS_CPU:
+        return "running"
+    return "off" if statuses - {"GONE"} else "gone"
 
 
 def _matches(request: dict[str, Any], method: str, path: str) -> bool:

@@ -126,6 +126,11 @@ def test_the_run_had_archives_of_people_and_of_the_clean_up(ran: Ran) -> None:
     assert {event["what"] for event in events} >= {"WorkspaceArchived", "ArchiveCalledOff"}
 
 
+def test_the_run_had_moves(ran: Ran) -> None:
+    """After some, the machine of before was deleted, or what was made in vain."""
+    assert "OldMachineDeleted" in {event["what"] for event in ran.outcome.events}
+
+
 def test_no_log_line_event_or_request_has_a_token(ran: Ran) -> None:
     """Failures write no token either."""
     assert ran.leaked == []

@@ -522,6 +522,161 @@ def test_the_observer_finds_what_goes_wrong_with_a_restored_home(
     assert any(complaint in each for each in histories.violations()), histories.violations()
 
 
+def move_first(histories: Histories, **asked: Any) -> None:
+    """Move the first workspace, which is suspended since 81 s in zone a, to zone b.
+
+    The snapshot of its home is READY at 84 s, the new machine at 91 s. The former machine and its
+    home go at 95 s and 97 s.
+    """
+    end = "1" * 12
+    taken = [snapshot(82 + n, FIRST, status, end) for n, status in enumerate(_STORED)]
+    moving = request(82, "POST", f"/workspaces/{FIRST}/start", 202, under_way(FIRST, "START", 82))
+    told = {"id": FIRST, "status": "READY", "error": None, "operation": None}
+    histories.requests[3:4] = [
+        {**moving, "asked": asked},
+        request(92, "GET", f"/workspaces/{FIRST}/status", 200, told),
+    ]
+    made = home(86, f"{FIRST}-2", id="new", zone="b", source=taken[0]["name"])
+    histories.contents.extend([*taken, made, home(97, FIRST, "GONE")])
+    histories.states.extend(
+        [
+            machine(FIRST, 88, "RUNNING", "b", "3") | {"disks": [f"home-{FIRST}-2"]},
+            machine(FIRST, 95, "GONE"),
+        ]
+    )
+    histories.reports.append(report(91, "ready", FIRST))
+    histories.calls.extend(
+        [
+            {**call(86, "instances.insert", FIRST), "zone": "b"},
+            *(call(94, "instances.delete", FIRST), call(96, "disks.delete", FIRST)),
+        ]
+    )
+
+
+def fail_to_move_first(histories: Histories) -> None:
+    """Let the machine in the other zone never be ready; it is deleted when the START is over."""
+    move_first(histories, may_move=True)
+    histories.reports.pop()
+    histories.requests[4]["answer"]["status"] = "SUSPENDED"
+    histories.contents[-1] = home(112, f"{FIRST}-2", "GONE", id="new", zone="b")
+    histories.states[-1] = machine(FIRST, 110, "GONE", "b", "3") | {"disks": [f"home-{FIRST}-2"]}
+    histories.calls[-2:] = [
+        {**call(109, "instances.delete", FIRST), "zone": "b"},
+        {**call(111, "disks.delete", FIRST, "-2"), "zone": "b"},
+    ]
+
+
+def stay_as_somebody_used_it(histories: Histories) -> None:
+    """Let the former machine and its home stay after a move."""
+    move_first(histories, zone="b")
+    histories.states.pop()
+    histories.contents.pop()
+    del histories.calls[-2:]
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        lambda histories: move_first(histories, zone="b"),
+        lambda histories: move_first(histories, may_move=True),
+        fail_to_move_first,
+        stay_as_somebody_used_it,
+    ],
+    ids=["moved", "had to move", "failed", "former one stays"],
+)
+def test_a_move_has_a_machine_and_a_home_in_each_of_two_zones(
+    histories: Histories, moves: Break
+) -> None:
+    """It counts as one. What is not needed goes later, or stays if somebody has used it."""
+    moves(histories)
+    assert replace(histories, max_running=1, max_workspaces=2).over_quota() == [
+        f"anna had {{'running': 2}} at {at(3)}"
+    ]
+    assert histories.violations() == []
+
+
+def run_meanwhile(histories: Histories) -> None:
+    """Start the former machine between the snapshot and the new one."""
+    histories.states[-2:-2] = [machine(FIRST, 84.2, "RUNNING"), machine(FIRST, 84.4, "SUSPENDED")]
+
+
+def still_running(histories: Histories) -> None:
+    """Let the former machine run when the new one is made."""
+    histories.states.insert(-2, machine(FIRST, 87, "RUNNING"))
+
+
+def delete_the_new_home(histories: Histories) -> None:
+    """Delete the new home after a snapshot of it while its machine ran; the former one is gone."""
+    name = f"{FIRST}-2"
+    taken = [
+        snapshot(98 + n / 10, FIRST, status, "2" * 12) | {"source": f"home-{name}"}
+        for n, status in enumerate(_STORED)
+    ]
+    histories.contents.extend([*taken, home(99, name, "GONE", id="new", zone="b")])
+
+
+@pytest.mark.parametrize(
+    ("breaks", "complaint"),
+    [
+        (lambda histories: histories.requests[3]["asked"].clear(), "existed 2 times"),
+        (lambda histories: histories.states[-2].update(zone="a"), "existed 2 times"),
+        (still_running, "existed 2 times"),
+        (
+            lambda histories: histories.requests[3]["asked"].clear(),
+            f"{FIRST}'s home was deleted at {NOON + timedelta(seconds=96)}",
+        ),
+        (
+            lambda histories: histories.calls.append(
+                {**call(96.5, "instances.delete", FIRST), "zone": "b"}
+            ),
+            f"{FIRST}'s machine was deleted at {NOON + timedelta(seconds=96.5)}",
+        ),
+        (
+            lambda histories: histories.calls.append(
+                {**call(99, "disks.delete", FIRST, "-2"), "zone": "b"}
+            ),
+            f"{FIRST}'s home was deleted at {NOON + timedelta(seconds=99)}",
+        ),
+        (never_stored, f"{FIRST}'s home was nowhere at {at(97)}, without home-{FIRST}"),
+        (run_meanwhile, f"{FIRST}'s home was nowhere at {at(97)}, without home-{FIRST}"),
+        (delete_the_new_home, f"{FIRST}'s home was nowhere at {at(99)}, without home-{FIRST}-2"),
+        (run_meanwhile, f"which has not all that was on home-{FIRST}"),
+        (
+            lambda histories: histories.contents[-2].update(source=f"home-snapshot-{SECOND}-1"),
+            f"but is made from home-snapshot-{SECOND}-1",
+        ),
+    ],
+)
+def test_the_observer_finds_what_goes_wrong_with_a_move(
+    histories: Histories, breaks: Break, complaint: str
+) -> None:
+    """Two run at once, one goes that is needed, or the new home has not what the former one had."""
+    move_first(histories, zone="b")
+    breaks(histories)
+    assert any(complaint in each for each in histories.violations()), histories.violations()
+
+
+def test_a_home_is_not_archived_because_the_machine_of_before_a_move_is_gone(
+    histories: Histories,
+) -> None:
+    """Its own machine is there, so the Hub has not archived it by itself."""
+    move_first(histories, zone="b")
+    histories.calls.append({**call(99, "disks.delete", FIRST, "-2"), "zone": "b"})
+    [found] = replace(histories, archives=True).homes_deleted_without_request()
+    assert found.startswith(f"{FIRST}'s home was deleted")
+
+
+def test_the_machine_of_before_a_move_is_not_the_one_that_an_answer_is_about(
+    histories: Histories,
+) -> None:
+    """Somebody has started it, and that of the workspace, which says that it is READY, is off."""
+    stay_as_somebody_used_it(histories)
+    off = {**histories.states[-1], "time": at(92), "status": "SUSPENDED"}
+    histories.states.extend([off, machine(FIRST, 93, "RUNNING")])
+    [found] = histories.untrue_answers()
+    assert "answers 200 READY None, and its machine is SUSPENDED" in found
+
+
 def keep_second(histories: Histories, *, purge: bool = False, stored: bool = True) -> Histories:
     """Let the second workspace, deleted at 30 s, be one that can be taken back."""
     taken = [snapshot(32.5 + n / 10, SECOND, status) for n, status in enumerate(_STORED)]
@@ -634,7 +789,7 @@ def test_a_fork_without_its_content_is_found(
 def disk(name: str, workspace: str, zone: str = "a") -> dict[str, Any]:
     """Return a disk."""
     labels = {"workspace": workspace, "hub": "ours", "owner": "anna", "managed-by": "workspace-hub"}
-    named = {"name": name, "zone": zone, "selfLink": f"{zone}/{name}"}
+    named = {"id": f"{zone}/{name}", "name": name, "zone": zone, "selfLink": f"{zone}/{name}"}
     return {**named, "labels": labels, "sizeGb": "50"}
 
 
@@ -733,6 +888,7 @@ def clean_outcome() -> Outcome:
         waiting={},
         deleted={},
         home_of={FIRST: (f"home-{FIRST}", {})},
+        former={},
         ended=NOON + timedelta(minutes=1),
         seconds_to_quiet=1,
     )
@@ -851,6 +1007,39 @@ def keep_old_home(run: Outcome, *, goes: bool) -> None:
     run.home_of[FIRST][1][f"home-{FIRST}-1"] = goes
 
 
+def keep_former(run: Outcome, *, off_at: float = -1, **more: Any) -> dict[str, Any]:
+    """Have the machine and the home of before a move, off since then; return the machine.
+
+    The snapshot is of 0 s. ``more`` is recorded of the old home.
+    """
+    name, zone = f"home-{FIRST}-1", "b"
+    former = {
+        **disk(f"workspace-{FIRST}", FIRST, zone=zone),
+        "machineType": "e2-standard-2",
+        "status": "TERMINATED",
+        "lastStopTimestamp": at(off_at),
+        "disks": [{"source": f"{zone}/{name}"}],
+    }
+    old = {"name": name, "zone": zone, "snapshot_id": KEPT, "instance_id": former["id"]}
+    run.former[FIRST] = [{**old, "outlived": True, "copied_at": NOON, **more}]
+    run.home_of[FIRST][1][name] = True
+    run.machines.append(former)
+    run.disks.append({**disk(name, FIRST, zone=zone), "users": [former["selfLink"]]})
+    return former
+
+
+def delete_former_by_hand(run: Outcome, *, detached_at: float = 5, **more: Any) -> None:
+    """Have only the home of before a move, as somebody has deleted the machine."""
+    run.machines.remove(keep_former(run, **more))
+    run.disks[-1].update(users=[], lastDetachTimestamp=at(detached_at))
+
+
+def move_home(run: Outcome) -> None:
+    """Have been READY on another home after a move, which was accepted."""
+    restore_home(run)
+    run.exchanges[-1] = replace(run.exchanges[-1], verb="start elsewhere")
+
+
 def restore_home(run: Outcome) -> None:
     """Have been READY on another home after a RESTORE, which was accepted."""
     answer = {"id": FIRST, "name": "w1"}
@@ -883,6 +1072,12 @@ def replace_error(run: Outcome) -> None:
         replace_error,
         restore_home,
         fail_restore,
+        move_home,
+        lambda run: keep_former(run, off_at=5),
+        lambda run: keep_former(run)["labels"].clear(),
+        lambda run: keep_former(run) and run.disks[-1]["labels"].clear(),
+        lambda run: keep_former(run, snapshot_id=None),
+        delete_former_by_hand,
         delete_second,
         lambda run: keep_old_home(run, goes=False),
         lambda run: run.snapshots[KEPT].update(
@@ -897,7 +1092,8 @@ def replace_error(run: Outcome) -> None:
 def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
     """It fails with a reason, stays for a fork, or has no record yet; a fork is the maker's own.
 
-    A RESTORE makes another home. If it fails there is no machine, and an old home may have to stay.
+    A RESTORE and a move make another home. If a RESTORE fails there is no machine, and an old home
+    may have to stay, as may a machine of before a move.
     """
     run = clean_outcome()
     happens(run)
@@ -978,6 +1174,23 @@ def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
         (lambda run: ask_for_another_s(run, "restore as administrator", 202), "was answered 202"),
         (lambda run: run.disks.append(disk(f"home-{FIRST}-2", FIRST)), "-2 is left over"),
         (lambda run: keep_old_home(run, goes=True), f"home-{FIRST}-1 is left over"),
+        (keep_former, f"workspace-{FIRST} in b is left over"),
+        (
+            lambda run: keep_former(run, off_at=5, outlived=False),
+            f"workspace-{FIRST} in b is left over",
+        ),
+        (
+            lambda run: keep_former(run, off_at=5) and run.former.clear(),
+            "with machines ['SUSPENDED', 'TERMINATED']",
+        ),
+        (
+            lambda run: delete_former_by_hand(run, detached_at=-1),
+            f"home-{FIRST}-1 is left over",
+        ),
+        (
+            lambda run: delete_former_by_hand(run, deleting=True),
+            f"home-{FIRST}-1 is left over",
+        ),
         (lambda run: delete_second(run).pop(SECOND_COPY), f"{SECOND} was deleted, and its last"),
         (
             lambda run: delete_second(run)[SECOND_COPY].update(state="FAILED"),

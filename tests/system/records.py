@@ -84,12 +84,14 @@ class Records:
         """Make a suspended workspace one that nobody has started for weeks, as was announced.
 
         The clean-up archives it then, if that is configured. Returns False, and writes nothing, if
-        it is not suspended, if an operation is under way, or if the Hub writes at the same moment.
+        it is not suspended or archived already, if an operation is under way, or if the Hub writes
+        at the same moment.
         """
         document = self._client.collection("workspaces").document(workspace_id)
         found = document.get()
         record = found.to_dict() or {}
-        if record.get("status") != "SUSPENDED" or record.get("operation"):
+        is_asleep = record.get("status") == "SUSPENDED" and not record.get("archived_at")
+        if not is_asleep or record.get("operation"):
             return False
         now = datetime.now(UTC)
         unchanged = self._client.write_option(last_update_time=found.update_time)
@@ -158,6 +160,13 @@ class Records:
             }
             found[document.id] = (made or f"home-{document.id}", old)
         return found
+
+    def old_homes(self) -> dict[str, list[dict[str, Any]]]:
+        """Return by workspace the disks that were its home, or were to be, as they are recorded."""
+        documents = self._client.collection("workspaces").stream()
+        return {
+            document.id: (document.to_dict() or {}).get("old_homes") or [] for document in documents
+        }
 
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return the workspaces that each owner holds: by document id, a map from workspace id."""

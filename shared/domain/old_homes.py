@@ -8,7 +8,7 @@ deleted if somebody has started it since the snapshot was taken, and neither is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from shared.domain.changes import Updated
@@ -17,6 +17,7 @@ from shared.domain.ownership import has_lost_labels
 from shared.domain.snapshots import Snapshot, SnapshotState
 from shared.domain.workspace import OldHome, Workspace
 
+_DELETION = timedelta(minutes=10)  # in which a machine is gone that the Hub has deleted
 _OFF = {InstanceState.SUSPENDED, InstanceState.TERMINATED}
 
 
@@ -52,8 +53,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
     """Decide about an old home of a workspace without an operation.
 
     If a person has deleted the snapshot since, its disk goes, too. One that does not exist is
-    forgotten once no worker can be about to make it. A disk that is attached to
-    another machine than its own, that somebody has used since, or that the Hub has not made, stays.
+    forgotten once no worker can be about to make it. A disk that is attached to another machine
+    than its own, that somebody has used since, or that the Hub has not made, stays.
     So do machine and disk if somebody has used them since the snapshot was taken. If a RESTORE has
     made a machine with it in another zone, and could not delete that because Compute did not
     answer, the machine goes first: nobody has used it.
@@ -99,7 +100,7 @@ def _is_used(
 
     Its machine was off then, and had the disk: if it was detached since, another machine may have
     had it. Once the machine is gone, the time of its end tells, unless the Hub itself has deleted
-    it.
+    it by then.
     """
     if not old.outlived:
         return False
@@ -107,15 +108,17 @@ def _is_used(
         off_since = machine.off_since if machine.state in _OFF else None
         if off_since is None or copied_at is None or off_since > copied_at:
             return True
-    if old.deleting or disk.detached_at is None:
+    if disk.detached_at is None:
         return False
+    if old.deleting_since is not None:
+        return disk.detached_at > old.deleting_since + _DELETION
     return copied_at is None or disk.detached_at > copied_at
 
 
 def with_deleting(workspace: Workspace, old: OldHome, now: datetime) -> Updated | None:
-    """Note that the Hub has the machine of an old home deleted. None if that is noted."""
+    """Note that the Hub has the machine of an old home deleted. None if the record has changed."""
     noted = tuple(
-        replace(each, deleting=True) if each == old else each for each in workspace.old_homes
+        replace(each, deleting_since=now) if each == old else each for each in workspace.old_homes
     )
     if noted == workspace.old_homes:
         return None

@@ -177,7 +177,8 @@ class OldHome:
     somebody has used it since. None if it is not known. ``outlived``: somebody may have used it
     since that snapshot was taken, as its machine stayed when the workspace moved. Without that,
     nobody ever had to do with its machine: a move has made both, and they were not proven.
-    ``deleting``: the Hub itself has that machine deleted. ``copied_at`` is when that snapshot was
+    ``deleting_since`` is when the Hub itself last had that machine deleted; None if it has not.
+    ``copied_at`` is when that snapshot was
     made, by Compute's time; None if it is not known. ``kept_until`` is until when it is known
     though Compute has no such disk, since a worker may be about to make it; None if no worker can
     be. ``absent``: it was seen that there is none.
@@ -189,7 +190,7 @@ class OldHome:
     instance_id: str | None = None
     detached_at: datetime | None = None
     outlived: bool = False
-    deleting: bool = False
+    deleting_since: datetime | None = None
     copied_at: datetime | None = None
     kept_until: datetime | None = None
     absent: bool = False

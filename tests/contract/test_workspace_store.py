@@ -167,7 +167,7 @@ FULL = Workspace(
             "77",
             NOW,
             outlived=True,
-            deleting=True,
+            deleting_since=NOW,
             copied_at=NOW,
             kept_until=NOW,
             absent=True,

@@ -149,6 +149,7 @@ _MAX_TRIES = 60  # of a create with the same key, or of a start
 _QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
 _MAX_MACHINES_TRIED = 30
 _FORGOTTEN_AT_ONCE = 4
+_DELETION = timedelta(minutes=10)  # in which a machine is gone that the Hub has deleted
 # How much longer than planned a run may take, so that a slow machine does everything at least once.
 _MAX_EXTRA_SECONDS = 600.0
 _POLL_SECONDS = 2.0
@@ -419,14 +420,17 @@ def lasting_resources(
 def _is_used(resource: dict[str, Any], old: dict[str, Any], copied_at: datetime | None) -> bool:
     """Say whether a machine of before a move, or its disk, was used since its snapshot was taken.
 
-    That of the disk tells only once the machine is gone, unless the Hub itself has deleted that.
+    If the disk was detached since, another machine may have had it, unless the Hub itself has
+    deleted its own.
     """
     if "machineType" in resource:
         ends = [resource.get("lastStopTimestamp"), resource.get("lastSuspendedTimestamp")]
-    elif old.get("deleting") or resource.get("users"):
+    elif resource.get("users"):
         return False
     else:
         ends = [resource.get("lastDetachTimestamp")]
+        if old.get("deleting_since"):
+            copied_at = old["deleting_since"] + _DELETION
     return any(
         end and (copied_at is None or datetime.fromisoformat(end) > copied_at) for end in ends
     )

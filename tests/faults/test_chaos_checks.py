@@ -1078,6 +1078,7 @@ def replace_error(run: Outcome) -> None:
         lambda run: keep_former(run) and run.disks[-1]["labels"].clear(),
         lambda run: keep_former(run, snapshot_id=None),
         delete_former_by_hand,
+        lambda run: delete_former_by_hand(run, detached_at=700, deleting_since=NOON),
         delete_second,
         lambda run: keep_old_home(run, goes=False),
         lambda run: run.snapshots[KEPT].update(
@@ -1188,7 +1189,7 @@ def test_what_may_become_of_snapshots_is_no_violation(happens: Break) -> None:
             f"home-{FIRST}-1 is left over",
         ),
         (
-            lambda run: delete_former_by_hand(run, deleting=True),
+            lambda run: delete_former_by_hand(run, deleting_since=NOON),
             f"home-{FIRST}-1 is left over",
         ),
         (lambda run: delete_second(run).pop(SECOND_COPY), f"{SECOND} was deleted, and its last"),

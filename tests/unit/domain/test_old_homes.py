@@ -71,7 +71,8 @@ MACHINES: list[tuple[OldHomeFate, Any, Any, Any]] = [
     (USED, {}, {}, {"users": (), "detached_at": LATER}),
     (MACHINE_GOES, {}, {}, {"users": (), "detached_at": NOW}),
     # the machine is gone
-    (GOES, {"deleting": True}, None, {"detached_at": LATER}),
+    (GOES, {"deleting_since": LATER}, None, {"detached_at": LATER + timedelta(minutes=5)}),
+    (USED, {"deleting_since": NOW}, None, {"detached_at": NOW + timedelta(minutes=11)}),
     (GOES, {}, None, {"detached_at": NOW}),
     (USED, {}, None, {"detached_at": LATER}),
     (USED, {"instance_id": None}, None, {"detached_at": LATER}),

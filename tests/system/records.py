@@ -98,7 +98,7 @@ class Records:
         times = {
             "suspended_at": now - timedelta(days=20),
             "archive_announced_at": now - timedelta(days=4),
-            "sweep_at": now,
+            "sweep_at": now - timedelta(days=1),  # before what is idle
         }
         try:
             document.update(times, option=unchanged)

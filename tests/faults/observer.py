@@ -18,6 +18,7 @@ History = list[dict[str, Any]]
 
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NEEDS_CPU = {"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"}
+_WRITES = {"RUNNING", "REPAIRING"}  # one that gets no capacity has written nothing
 _HOME = re.compile(r"home-")
 
 
@@ -695,7 +696,7 @@ class _Copies:
             self.former = {*self.former, self.home} - {each["home"]}
             self.home = each["home"]
         else:
-            runs = each["status"] in _NEEDS_CPU
+            runs = each["status"] in _WRITES
             self.machines[each["zone"], each["id"]] = {*each["disks"]} if runs else set()
             self.captured = {
                 name: disk for name, disk in self.captured.items() if disk not in self.runs_on

@@ -365,6 +365,18 @@ def test_a_snapshot_of_the_last_state_is_a_copy(histories: Histories) -> None:
     assert histories.homes_without_a_copy() == []
 
 
+def test_a_machine_that_got_no_capacity_has_written_nothing(histories: Histories) -> None:
+    """Its home, made again from the snapshot, may go: the snapshot has all that is on it."""
+    keep_in_snapshot(histories, 82)
+    histories.contents.extend(
+        [home(91, FIRST, id="again"), home(93, FIRST, "GONE", id="again"), home(94, FIRST, id="b")]
+    )
+    histories.states.extend(
+        [machine(FIRST, 91, "PROVISIONING", number="4"), machine(FIRST, 93, "GONE", number="4")]
+    )
+    assert histories.homes_without_a_copy() == []
+
+
 def not_stored_yet(histories: Histories) -> None:
     """Delete the disk while its content is being uploaded."""
     keep_in_snapshot(histories, 82)

@@ -145,6 +145,7 @@ def _usual_seconds(times: Times) -> str:
         "stop": times.stop,
         "delete": times.delete,
         "delete_disk": times.disk_delete,
+        "resize_disk": times.disk_insert,
         "snapshot": times.snapshot_capture,
     }
     return ",".join(f"{work}={seconds:g}" for work, seconds in usual.items())

@@ -480,10 +480,12 @@ def _acts(
     if not touched:
         yield "stop", lambda w: w.stop(OWNER, ws.id)
         yield "snapshot", lambda w: w.snapshot(OWNER, ws.id)
+        if world.machines.peek_disk(_home(ws)) is not None:
+            yield "restore", lambda w: _restore(w, ws)
+    if not touched and ws.operation is None and ws.error is None:
         yield "archive", lambda w: w.archive(OWNER, ws.id)
         yield "move", lambda w: w.start(OWNER, ws.id, NewMachine(zone=_other_zone(ws)))
         if world.machines.peek_disk(_home(ws)) is not None:
-            yield "restore", lambda w: _restore(w, ws)
             yield "start, a larger home", lambda w: w.start(OWNER, ws.id, LARGER)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
     if not touched:
@@ -690,7 +692,8 @@ def walk() -> Iterator[Node]:
         for name, after in successors(node):
             if record(after) is None:
                 continue
-            state = state_of(after, touched=node.touched or _is_touched(after, name))
+            touched = node.touched or _is_touched(after, name) or _takes_over(node.world, after)
+            state = state_of(after, touched=touched)
             if state not in found:
                 found.add(state)
                 waiting.append(Node(after, state, (*node.path, name)))
@@ -709,6 +712,20 @@ def _is_touched(after: World, name: str) -> bool:
     is_copy = ws.home_source is not None and ws.home_source.is_of(ws.id)
     grown = largest_home_gb(after) > HOME_GB
     return bool(ws.old_homes) or (ws.operation is None and is_copy) or grown
+
+
+def _takes_over(before: World, after: World) -> bool:
+    """Say whether an act has replaced an ARCHIVE, a move or a growth by another operation.
+
+    What that does from then on depends on nothing that another way there does not show, too.
+    """
+    was, now = record(before), record(after)
+    replaced = was.operation if was else None
+    if replaced is None or now is None or now.operation is None:
+        return False
+    other = replaced.id != now.operation.id
+    grows = replaced.phase in steps.GROWING_PHASES
+    return other and (replaced.kind is OperationKind.ARCHIVE or replaced.moves or grows)
 
 
 @dataclass(frozen=True)

@@ -147,12 +147,23 @@ def test_a_function_has_only_the_environment_of_its_deployment(
         assert set(environment) - platform - ours == set(state["environment"])
 
 
+def _printed(cloud: RunningCloud, line: str, count: int) -> list[Any]:
+    """Return what a pattern finds in what a cloud prints just after it has written its state."""
+    output = cloud.state_file.with_name("output.txt")
+    found: list[Any] = []
+
+    def is_there() -> bool:
+        found[:] = re.findall(line, output.read_text(), re.MULTILINE)
+        return len(found) == count
+
+    assert eventually(is_there), output.read_text()
+    return found
+
+
 @OWN_CLOUD
 def test_the_printed_curl_lines_work_when_pasted(own_cloud: RunningCloud) -> None:
     """Each of the three lines returns a workspace of the developer."""
-    printed = own_cloud.state_file.with_name("output.txt").read_text()
-    lines = [line.strip() for line in printed.splitlines() if line.startswith("  curl")]
-    assert len(lines) == 3
+    lines = _printed(own_cloud, r"^  (curl .*)$", 3)
     for line in lines:
         answer = _output_of_curl_line(line)
         workspace = answer[0] if isinstance(answer, list) else answer
@@ -162,10 +173,7 @@ def test_the_printed_curl_lines_work_when_pasted(own_cloud: RunningCloud) -> Non
 @OWN_CLOUD
 def test_the_printed_address_of_the_page_lets_it_sign_in(own_cloud: RunningCloud) -> None:
     """The page is there, and the secret in the fragment gets it a token that the Hub believes."""
-    printed = own_cloud.state_file.with_name("output.txt").read_text()
-    found = re.search(r"^  The page: (http://\S+)/#local=(\S+)$", printed, re.MULTILINE)
-    assert found
-    address, secret = found.groups()
+    [(address, secret)] = _printed(own_cloud, r"^  The page: (http://\S+)/#local=(\S+)$", 1)
     assert secret != own_cloud.state["secret"]
     assert "</html>" in requests.get(address, timeout=30).text
     given = requests.post(

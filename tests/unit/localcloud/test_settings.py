@@ -62,6 +62,7 @@ def test_the_hub_first_looks_when_the_local_compute_is_done(times: str) -> None:
         "stop": takes.stop,
         "delete": takes.delete,
         "delete_disk": takes.disk_delete,
+        "resize_disk": takes.disk_insert,
         "snapshot": takes.snapshot_capture,
         "boot": 2 * takes.boot,
     }

@@ -304,10 +304,11 @@ class CrashHarness:
             states[each["workspace_id"]].append(each["state"])
         return [
             self._outcome(run, machines, disks, owners)
-            | {
-                "snapshots": sum(len(snapshots[each]) for each in self._ids(run)),
-                "recorded": [state for each in self._ids(run) for state in states[each]],
-            }
+            | _kept(
+                run,
+                sum(len(snapshots[each]) for each in self._ids(run)),
+                [state for each in self._ids(run) for state in states[each]],
+            )
             for run in runs
         ]
 
@@ -510,6 +511,19 @@ class CrashHarness:
         return (
             record.get("operation") is None and record.get("status") == run.definition.final_status
         )
+
+
+def _kept(run: ScenarioRun, in_compute: int, recorded: list[str]) -> dict[str, Any]:
+    """Return what is left of a run's snapshots.
+
+    How many a DELETE leaves that has overtaken another operation is a matter of how far that had
+    come: its snapshot may be there, and be the last copy or not. So only their states count.
+    """
+    overtakes = run.definition.snapshot_first or run.definition.restore_first
+    return {
+        "snapshots unknown to the record": in_compute - len(recorded),
+        "snapshots": sorted(set(recorded)) if overtakes else recorded,
+    }
 
 
 def every_point(undisturbed: Iterable[ScenarioRun]) -> list[tuple[str, CrashPoint | None]]:

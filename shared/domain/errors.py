@@ -71,7 +71,9 @@ class LastCopyGoneError(HubError):
 
 
 class NotDeletedError(HubError):
-    """The workspace to take back exists, under another name than it was to be taken back under.
+    """A workspace that was to be taken back under a name exists, under another one.
+
+    Nothing is to be taken back. A start can give it the other name.
 
     Attributes:
         name: what it is called.
@@ -79,8 +81,8 @@ class NotDeletedError(HubError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The workspace exists, and is called {name!r}. It need not be taken back, and cannot "
-            "get another name by that."
+            f"The workspace exists, and is called {name!r}. It need not be taken back. "
+            "To give it another name, start it with that name."
         )
         self.name = name
 

@@ -119,6 +119,29 @@ def test_a_name_that_was_given_away_needs_another(hub: Functions) -> None:
     assert (renamed.status_code, renamed.get_json()["name"]) == (200, "two")
 
 
+def test_a_workspace_that_exists_gets_no_other_name_by_an_undelete(hub: Functions) -> None:
+    """It gets one by a start, as the answer says. Then the undelete has nothing to refuse."""
+    workspace = hub.world.ready()
+    answer = hub.undelete(workspace.id, {"name": "two"})
+    assert refused(answer) == (409, "NOT_DELETED")
+    assert "start it with that name" in answer.get_json()["detail"]
+    assert hub.start(workspace.id, {"name": "two"}).status_code == 200
+    assert hub.undelete(workspace.id, {"name": "two"}).get_json()["name"] == "two"
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_deletion_of_what_is_deleted_is_not_found_and_takes_nothing(
+    hub: Functions, *, purge: bool
+) -> None:
+    """It can still be taken back, though the name is another workspace's by now."""
+    workspace = deleted(hub)
+    hub.world.ready("alice", "one")
+    again = hub.delete(workspace.id, **(PURGE if purge else {}))
+    assert refused(again) == (404, "WORKSPACE_NOT_FOUND")
+    assert [each["id"] for each in listed(hub)] == [workspace.id]
+    assert hub.undelete(workspace.id, {"name": "two"}).status_code == 200
+
+
 def test_an_undelete_needs_room_among_the_owners_workspaces(hub: Functions) -> None:
     """One more counts as a new one does. It does not run, so that limit is not asked."""
     workspace = deleted(hub)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -198,35 +198,30 @@ def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:
 
 def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[str, Any]]:
     """Return a workspace's ``instances`` or ``disks`` in Compute; all if its id is empty."""
-    url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/aggregated/{kind}"
-    found: list[dict[str, Any]] = []
-    token: str | None = ""
-    while token is not None:
-        answer = requests.get(url, params={"pageToken": token} if token else {}, timeout=10)
-        answer.raise_for_status()
-        page = answer.json()
-        found += [
-            item
-            for scope in page["items"].values()
-            for item in scope.get(kind, [])
-            if workspace_id in item["name"]
-        ]
-        token = page.get("nextPageToken")
-    return found
+    return [
+        item
+        for page in _pages(cloud, f"aggregated/{kind}")
+        for scope in page["items"].values()
+        for item in scope.get(kind, [])
+        if workspace_id in item["name"]
+    ]
 
 
 def snapshots_in_compute(cloud: RunningCloud) -> list[dict[str, Any]]:
-    """Return all snapshots in Compute, from all pages."""
-    url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/global/snapshots"
-    found: list[dict[str, Any]] = []
+    """Return all snapshots in Compute."""
+    return [item for page in _pages(cloud, "global/snapshots") for item in page.get("items", [])]
+
+
+def _pages(cloud: RunningCloud, listed: str) -> Iterator[dict[str, Any]]:
+    """Yield all pages of a list in Compute."""
+    url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/{listed}"
     token: str | None = ""
     while token is not None:
         answer = requests.get(url, params={"pageToken": token} if token else {}, timeout=10)
         answer.raise_for_status()
-        page = answer.json()
-        found += page.get("items", [])
+        page: dict[str, Any] = answer.json()
+        yield page
         token = page.get("nextPageToken")
-    return found
 
 
 def logins(cloud: RunningCloud, workspace: dict[str, Any], role: str = LOGIN_ROLE) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import requests
 
-_POLL_SECONDS = 0.05
+_SHORTEST_PAUSE_SECONDS = 0.05
+_PAUSE_SHARE = 0.05  # of the time waited so far, so that a long wait meets no limit of requests
 _TIMEOUT_SECONDS = 30.0
 
 Workspace = dict[str, Any]
@@ -147,16 +148,16 @@ class ApiClient:
             TimeoutError: it takes too long; the message has the last status.
             RefusedError: the workspace does not exist, or no longer exists.
         """
-        deadline = time.monotonic() + seconds
+        since = time.monotonic()
         while True:
             seen = self.status(workspace_id)
             if watch is not None:
                 watch(seen)
             if until(seen):
                 return seen
-            if time.monotonic() > deadline:
+            if time.monotonic() - since > seconds:
                 raise TimeoutError(f"not within {seconds:g} s; it is {seen}")
-            time.sleep(_POLL_SECONDS)
+            _pause(since)
 
     def wait_until_settled(
         self, workspace_id: str, status: str, *, seconds: float = 30
@@ -178,13 +179,13 @@ class ApiClient:
         Raises:
             TimeoutError: it takes too long.
         """
-        deadline = time.monotonic() + seconds
+        since = time.monotonic()
         while (
             answer := self.request("GET", f"/workspaces/{workspace_id}/status")
         ).status_code != 404:
-            if time.monotonic() > deadline:
+            if time.monotonic() - since > seconds:
                 raise TimeoutError(f"not gone within {seconds:g} s; the answer is {answer.text}")
-            time.sleep(_POLL_SECONDS)
+            _pause(since)
 
     def _request_or_raise(self, method: str, path: str, **kwargs: Any) -> Workspace:
         answer = self.request(method, path, **kwargs)
@@ -192,3 +193,8 @@ class ApiClient:
             raise RefusedError(answer)
         workspace: Workspace = answer.json()
         return workspace
+
+
+def _pause(since: float) -> None:
+    """Wait until the Hub is asked again. ``since``: when the wait began, by the monotonic clock."""
+    time.sleep(max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SHARE * (time.monotonic() - since)))

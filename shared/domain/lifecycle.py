@@ -68,8 +68,8 @@ class NewMachine:
     present one could be resumed or is in use. ``name`` is the workspace's name from now on: its own
     may be another's, if a DELETE of this one has failed. ``may_move``: if its zone has no capacity,
     move it to another one. ``zone``: move it to this one; with both, to any other if this one has
-    no capacity. Its memory is lost by that.
-    ``home_disk_gb`` is the size to which its home is to grow; that takes a new machine.
+    no capacity. A move loses its memory. ``home_disk_gb`` is the size to which its home is to grow;
+    that takes a new machine.
     """
 
     image_tag: str | None = None
@@ -191,9 +191,9 @@ def start(
     is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
     change, or if the same START is under way. A START that makes a new machine anyway is the same
     as a rebuild; once it has ended, another rebuild is another START. If the same START is under
-    way and has not heard that it may move, that is noted. An ARCHIVE that has not begun to delete
-    the home disk is called off (``_start_instead``). ``known`` are the workspace's snapshots; they
-    count only if it is to move to another zone.
+    way and has not heard that it may move, or may go on with an empty home, that is noted. An
+    ARCHIVE that has not begun to delete the home disk is called off (``_start_instead``). ``known``
+    are the workspace's snapshots; they count only if it is to move to another zone.
 
     Raises:
         InvalidRequestError: it cannot move to this zone, or its home cannot get this size.
@@ -217,7 +217,7 @@ def start(
     stays = workspace.status is Status.READY and not changed and not machine.rebuild
     if under_way is not None and not (workspace.machine_operation is None and stays):
         if _is_same_start(workspace, under_way, machine):
-            return _allowing_move(workspace, under_way, new) if machine.may_move else None
+            return _allowing(workspace, under_way, new, machine)
         raise OperationUnderWayError(under_way)
     renamed = replace(workspace, name=name)
     if grows and workspace.home_disk is None:
@@ -237,7 +237,12 @@ def start(
         return Updated(replace(renamed, updated_at=new.now), "WorkspaceRenamed")
     survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
     operation = replace(survey, empty_home=machine.empty_home, may_move=machine.may_move)
-    return _begin(renamed, operation, policy)
+    return _begin(renamed, _in_its_zone(operation, workspace, machine), policy)
+
+
+def _in_its_zone(operation: Operation, workspace: Workspace, machine: NewMachine) -> Operation:
+    """Return a START that stays in the zone that was named, as one whose home is a disk does."""
+    return operation if workspace.home_disk else replace(operation, to_zone=machine.zone)
 
 
 def _start_instead(
@@ -413,12 +418,18 @@ def _check_can_be_kept(
     check_room(known, policy)
 
 
-def _allowing_move(workspace: Workspace, under_way: Operation, new: NewOperation) -> Updated | None:
-    """Note that the START that is under way may move the workspace. None if it is noted."""
-    if under_way.may_move:
+def _allowing(
+    workspace: Workspace, under_way: Operation, new: NewOperation, machine: NewMachine
+) -> Updated | None:
+    """Note what the person agrees to, for the START that is under way. None if it is noted."""
+    allowed = replace(
+        under_way,
+        may_move=under_way.may_move or machine.may_move,
+        empty_home=under_way.empty_home or machine.empty_home,
+    )
+    if allowed == under_way:
         return None
-    allowed = replace(under_way, may_move=True)
-    return Updated(replace(workspace, operation=allowed, updated_at=new.now), "MoveAllowed")
+    return Updated(replace(workspace, operation=allowed, updated_at=new.now), "StartAgreedTo")
 
 
 def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
@@ -462,7 +473,7 @@ def _start_anew(
     operation = replace(
         remake, empty_home=machine.empty_home, remade=True, may_move=machine.may_move
     )
-    begun = _begin(unmade, operation, policy)
+    begun = _begin(unmade, _in_its_zone(operation, wanted, machine), policy)
     note = Note("MachineRemade", "A new machine was asked for.")
     return replace(begun, notes=(note,)) if machine.rebuild else begun
 

@@ -24,11 +24,13 @@ _OFF = {InstanceState.SUSPENDED, InstanceState.TERMINATED}
 class OldHomeFate(Enum):
     """What is done about an old home.
 
-    It stays; it stays because somebody has used it since its snapshot was taken; its machine is
-    deleted; it is deleted itself; or it need not be known any more.
+    It stays for now; it stays until a person does something about it; it stays because somebody has
+    used it since its snapshot was taken; its machine is deleted; it is deleted itself; or it need
+    not be known any more.
     """
 
     STAYS = "stays"
+    LEFT = "left"
     USED = "used"
     MACHINE_GOES = "machine goes"
     GOES = "goes"
@@ -54,8 +56,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
 
     If a person has deleted the snapshot since, its disk goes, too. One that does not exist is
     forgotten once no worker can be about to make it. A disk that is attached to another machine
-    than its own, that somebody has used since, or that the Hub has not made, stays.
-    So do machine and disk if somebody has used them since the snapshot was taken. If a RESTORE has
+    than its own, that has lost its labels, or of which there is no snapshot, is left to a person.
+    Machine and disk stay if somebody has used them since the snapshot was taken. If a RESTORE has
     made a machine with it in another zone, and could not delete that because Compute did not
     answer, the machine goes first: nobody has used it.
     """
@@ -72,13 +74,17 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
         return OldHomeFate.STAYS if awaited else OldHomeFate.FORGOTTEN
     if not old.outlived and _is_left_elsewhere(workspace, old, seen.machine):
         return OldHomeFate.MACHINE_GOES
-    its_own = {workspace.instance_name} if machine is not None else set()
-    if {*disk.users} - its_own or old.snapshot_id is None or has_lost_labels(workspace, disk):
-        return OldHomeFate.STAYS
+    if has_lost_labels(workspace, disk) or old.snapshot_id is None:
+        return OldHomeFate.LEFT
+    if {*disk.users} - ({workspace.instance_name} if machine is not None else set()):
+        goes_on = disk.zone == workspace.zone and set(disk.users) == {workspace.instance_name}
+        return OldHomeFate.STAYS if goes_on else OldHomeFate.LEFT
     if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
-        return OldHomeFate.STAYS
+        return OldHomeFate.USED
     copied_at = old.copied_at
     if snapshot is not None and snapshot.state is not SnapshotState.DELETING:
+        if snapshot.state is SnapshotState.FAILED:
+            return OldHomeFate.LEFT
         stored = there is not None and there.status is SnapshotStatus.READY
         if there is None or not stored or snapshot.state is not SnapshotState.READY:
             return OldHomeFate.STAYS

@@ -178,10 +178,9 @@ class OldHome:
     since that snapshot was taken, as its machine stayed when the workspace moved. Without that,
     nobody ever had to do with its machine: a move has made both, and they were not proven.
     ``deleting_since`` is when the Hub itself last had that machine deleted; None if it has not.
-    ``copied_at`` is when that snapshot was
-    made, by Compute's time; None if it is not known. ``kept_until`` is until when it is known
-    though Compute has no such disk, since a worker may be about to make it; None if no worker can
-    be. ``absent``: it was seen that there is none.
+    ``copied_at`` is when that snapshot was made, by Compute's time; None if it is not known.
+    ``kept_until`` is until when it is known though Compute has no such disk, since a worker may be
+    about to make it; None if no worker can be. ``absent``: it was seen that there is none.
     """
 
     name: str

@@ -52,6 +52,8 @@ TIME_BUDGET = timedelta(seconds=780)  # of the 900 that the catalogue gives the 
 # The parts of the time by whose end each phase stops. What one leaves, the next may use.
 LISTS_UNTIL, LOOKS_UNTIL, ORPHANS_UNTIL, SNAPSHOTS_UNTIL = 0.5, 0.7, 0.8, 0.9
 RECONCILER = "reconcile"
+# What is logged every hour of an old home that only a person can see to.
+_LEFT_TO_A_PERSON = {OldHomeFate.LEFT: "OldHomeLeft", OldHomeFate.USED: "OldHomeUsed"}
 # The names under which the store keeps how far a run came: the last id that was done.
 WORKSPACES, OWNERS = "fleet-workspaces", "fleet-owners"
 
@@ -307,9 +309,9 @@ class _Run:
         machine = self.machines.get(at) if old.instance_id or (disk and disk.in_use) else None
         seen = SeenOldHome(disk=disk, machine=machine, snapshot=snapshot, there=there)
         fate = fate_of(record, old, seen, self.records.clock())
-        if fate is OldHomeFate.USED:
-            logs.warning("OldHomeUsed", workspace_id=record.id, name=old.name, zone=old.zone)
-            self.report.done.setdefault("OldHomeUsed", []).append(record.id)
+        if event := _LEFT_TO_A_PERSON.get(fate):
+            logs.warning(event, workspace_id=record.id, name=old.name, zone=old.zone)
+            self.report.done.setdefault(event, []).append(record.id)
         if fate is OldHomeFate.MACHINE_GOES:
             # First, so that a run that dies in between does not take its end for somebody's use.
             self.records.change(

@@ -39,10 +39,12 @@ class Goal:
     Attributes:
         status: ``READY``, ``SUSPENDED`` or ``GONE``.
         seconds: how long at most.
+        full: what to do if the Hub finds no capacity for it, besides trying again later.
     """
 
     status: str
     seconds: float = DEFAULT_SECONDS
+    full: str = "or let it move without its memory, by --may-move"
 
 
 @dataclass(frozen=True)
@@ -302,7 +304,7 @@ class _Followed:
         after = f" after {duration(self._progress.seconds)}" if self._progress.was_shown else ""
         self._progress.end(well=well)
         if not well:
-            hint = _way_out(self.workspace) if self.workspace else None
+            hint = _way_out(self.workspace, self._goal.full) if self.workspace else None
             self.error = NotComeToItError(said, hint=hint)
         else:
             self._app.console.note(f"{said}{after}.{more}")
@@ -335,8 +337,11 @@ def _why_not(workspace: Workspace) -> str:
     return f"{said}: {workspace.failure.reason}"
 
 
-def _way_out(workspace: Workspace) -> str:
-    """Return what to do about a workspace that has come to rest as something else."""
+def _way_out(workspace: Workspace, full: str) -> str:
+    """Return what to do about a workspace that has come to rest as something else.
+
+    ``full`` is what can be done without capacity, as a ``Goal`` has it.
+    """
     if workspace.is_not_restored and workspace.status == "READY":
         return "its home is what it was, and it goes on"
     if workspace.is_not_restored:
@@ -349,11 +354,8 @@ def _way_out(workspace: Workspace) -> str:
     if code == "LAST_COPY_NOT_MADE":
         return f"delete it again, or for good: workspace rm --purge {workspace.id}"
     if code == "NO_CAPACITY" and workspace.status == "SUSPENDED":
-        again = f"workspace start {workspace.argument}"
-        moves = (
-            "" if workspace.is_archived else ", or let it move without its memory, by --may-move"
-        )
-        return f"try again later{moves}: {again}"
+        ways = ["try again later", *([full] if full and not workspace.is_archived else [])]
+        return f"{', '.join(ways)}: workspace start {workspace.argument}"
     return f"workspace show {workspace.name}"
 
 

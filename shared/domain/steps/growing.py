@@ -20,17 +20,17 @@ def grow(step: Step) -> Decision:
         return followed
     if home is None or has is None or wanted is None:
         return _make_anew(step)  # that says that the home is gone
-    known = replace(step, workspace=replace(step.workspace, home_gb=has))
     if has >= wanted:
-        return _make_anew(known)
+        return _make_anew(step)
     return Call(ResizeDisk(Place(home.zone, home.name), wanted), Phase.AWAIT_RESIZED)
 
 
 def _make_anew(step: Step) -> Decision:
     """Go on to a new machine. The record does not name the present one any more."""
-    has, wanted = step.inputs.home_gb, step.operation.home_gb
+    had, has, wanted = step.workspace.home_gb, step.inputs.home_gb, step.operation.home_gb
     unmade = replace(
         with_wanted(step.workspace, step.operation),
+        home_gb=has or had,
         status=Status.PROVISIONING,
         instance_id=None,
         machine_made_at=None,
@@ -38,7 +38,10 @@ def _make_anew(step: Step) -> Decision:
         machine_running=False,
     )
     change = replace(step, workspace=unmade).enter(Phase.DELETE_INSTANCE, "HomeGrown")
-    if has is None or has == wanted:
+    if has is None or has == had:
         return change
-    why = f"The home has {has} GB already, so it was not made smaller."
-    return replace(change, notes=(Note("HomeNotGrown", why),))
+    if has != wanted:
+        why = f"The home has {has} GB already, so it was not made smaller."
+        return replace(change, notes=(Note("HomeNotGrown", why),))
+    grown = f"The home has {has} GB now" + (f"; it had {had} GB." if had else ".")
+    return replace(change, notes=(Note("HomeGrown", grown),))

@@ -13,7 +13,7 @@ from shared.domain.snapshots import SnapshotState
 from shared.domain.workspace import HomeDisk, OldHome, Workspace
 from tests.fakes.records import NOW, a_disk_snapshot, a_home, a_snapshot, a_workspace, an_instance
 
-STAYS, USED, MACHINE_GOES, GOES, FORGOTTEN = OldHomeFate
+STAYS, LEFT, USED, MACHINE_GOES, GOES, FORGOTTEN = OldHomeFate
 LATER = NOW + timedelta(minutes=1)
 
 # What differs from an old home that goes: of the disk, of its snapshot's record, of what there is
@@ -21,10 +21,10 @@ LATER = NOW + timedelta(minutes=1)
 FATES: list[tuple[OldHomeFate, Any, Any, Any]] = [
     (GOES, {}, {}, {}),
     (FORGOTTEN, None, {}, {}),
-    (STAYS, {"users": ("a-machine",)}, {}, {}),
-    (STAYS, {"labels": {}}, {}, {}),
+    (LEFT, {"users": ("a-machine",)}, {}, {}),
+    (LEFT, {"labels": {}}, {}, {}),
     (STAYS, {}, {"state": SnapshotState.UPLOADING}, {}),
-    (STAYS, {}, {"state": SnapshotState.FAILED}, {}),
+    (LEFT, {}, {"state": SnapshotState.FAILED}, None),
     (STAYS, {}, {}, None),
     (STAYS, {}, {}, {"status": SnapshotStatus.FAILED}),
     (STAYS, {}, {}, {"status": SnapshotStatus.DELETING}),
@@ -38,7 +38,7 @@ FATES: list[tuple[OldHomeFate, Any, Any, Any]] = [
 def test_an_old_home_goes_only_if_all_that_is_on_it_is_stored(
     fate: OldHomeFate, disk: Any, record: Any, there: Any
 ) -> None:
-    """One that is attached, or that the Hub has not made, stays as well."""
+    """One that is attached, or has lost its labels, is left to a person."""
     workspace, old = _restored()
     on_disk = a_home(workspace, name=old.name)
     snapshot = a_snapshot(workspace, disk_name=old.name)
@@ -65,9 +65,9 @@ MACHINES: list[tuple[OldHomeFate, Any, Any, Any]] = [
     (USED, {}, {"state": InstanceState.RUNNING}, {}),
     (USED, {}, {"state": InstanceState.SUSPENDING}, {}),
     (USED, {}, {"off_since": None}, {}),
-    (STAYS, {}, {"id": "made anew by hand"}, {}),
+    (LEFT, {}, {"id": "made anew by hand"}, {}),
     # somebody has attached the disk to another machine
-    (STAYS, {}, {}, {"users": ("another",)}),
+    (LEFT, {}, {}, {"users": ("another",)}),
     (USED, {}, {}, {"users": (), "detached_at": LATER}),
     (MACHINE_GOES, {}, {}, {"users": (), "detached_at": NOW}),
     # the machine is gone
@@ -103,7 +103,7 @@ def test_the_machine_of_a_move_goes_first_unless_somebody_has_used_it_since(
     assert fate_of(moved, replace(old, **old_home), seen, NOW) is fate
 
 
-def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one() -> None:
+def test_an_old_home_without_a_snapshot_is_left_and_a_present_home_is_no_old_one() -> None:
     """Whatever is recorded of it."""
     workspace, old = _restored()
     disk = a_home(workspace, name=old.name)
@@ -111,7 +111,7 @@ def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one()
     unkept = fate_of(workspace, replace(old, snapshot_id=None), SeenOldHome(disk=disk), NOW)
     again = replace(workspace, home_disk=HomeDisk(old.name, old.zone))
 
-    assert unkept is STAYS
+    assert unkept is LEFT
     assert fate_of(again, old, SeenOldHome(disk=disk), NOW) is FORGOTTEN
 
 
@@ -120,7 +120,7 @@ def test_an_old_home_without_a_snapshot_stays_and_a_present_home_is_no_old_one()
     [
         ({}, STAYS),
         ({"zone": "us-west1-b"}, MACHINE_GOES),
-        ({"zone": "us-west1-b", "disks": ("another",)}, STAYS),
+        ({"zone": "us-west1-b", "disks": ("another",)}, LEFT),
     ],
     ids=["the workspace's own", "one in another zone", "one without the disk"],
 )

@@ -73,7 +73,7 @@ def test_a_home_grows_from_every_state_and_keeps_what_is_in_it(
     assert after.instance_id != growing.before.instance_id
     assert len(growing.world.machines.instances) == 1
     resizes = [each for each, _ in growing.world.machines.calls if isinstance(each, ResizeDisk)]
-    assert len(resizes) == (prepare is not archive)
+    assert len(resizes) == growing.notes("HomeGrown") == (prepare is not archive)
     assert growing.world.machines.disks == {growing.home}
 
 
@@ -158,6 +158,7 @@ def test_a_disk_that_was_made_larger_by_hand_is_taken_as_it_is(
     assert (after.status, after.home_gb, home_gb(growing)) == (Status.READY, by_hand, by_hand)
     assert after.instance_id != growing.before.instance_id
     assert growing.notes("HomeNotGrown") == (by_hand > LARGER)
+    assert growing.notes("HomeGrown") == (by_hand == LARGER)
 
 
 def test_a_home_that_is_gone_is_made_as_large_as_is_asked_for(growing: Moving) -> None:

@@ -97,6 +97,24 @@ def test_a_home_disk_that_was_deleted_by_hand_is_replaced_only_on_request(world:
     assert home_of(workspace) in world.machines.disks
 
 
+def test_a_start_under_way_hears_that_its_home_may_be_an_empty_one(world: World) -> None:
+    """It is the same START, and it forgets nothing that was agreed to."""
+    workspace = suspended(world)
+    world.machines.delete_by_hand(place_of(workspace))
+    world.machines.delete_disk_by_hand(home_of(workspace))
+    world.start("alice", workspace.id)
+    begun = world.workspace(workspace.id).operation
+    assert begun is not None
+
+    for agreed in (NewMachine(empty_home=True), NewMachine(may_move=True), NewMachine()):
+        world.start("alice", workspace.id, agreed)
+    heard = world.workspace(workspace.id).operation
+    world.run()
+
+    assert heard == replace(begun, empty_home=True, may_move=True)
+    assert world.workspace(workspace.id).status is Status.READY
+
+
 @pytest.mark.parametrize(
     "machine", [NewMachine(machine_type="e2-standard-8"), NewMachine(image_tag="next")]
 )

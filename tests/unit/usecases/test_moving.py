@@ -44,6 +44,7 @@ from shared.domain.snapshots import Consistency, Snapshot
 from shared.domain.workspace import HomeDisk, OldHome, Phase, Status, Workspace
 from shared.usecases import manage_workspaces
 from shared.usecases.requests import Requested, request_change
+from shared.usecases.sweeping import SweepReport
 from tests.fakes.machines import INSTALLATION, FakeInstance, GuestMishap, Mishap
 from tests.fakes.world import World, actor, place_of
 
@@ -128,13 +129,15 @@ class Moving:
         self.world.run(lambda: self.now.operation is None or self.now.operation.phase is phase)
         assert self.now.operation is not None, self.now.error
 
-    def sweep(self, times: int = 1) -> None:
-        """Run the hourly sweep."""
+    def sweep(self, times: int = 1) -> SweepReport:
+        """Run the hourly sweep, and return what the last one has done."""
+        report = SweepReport()
         for _ in range(times):
             self.world.pass_time(timedelta(hours=1))
             report = self.world.reconcile_fleet()
             assert report.failed == {}
             self.world.run()
+        return report
 
     def no_capacity(self, *zones: str) -> None:
         """Have no capacity in these zones from now on."""
@@ -333,6 +336,23 @@ def test_an_archived_workspace_takes_the_first_zone_with_capacity(moving: Moving
     after = moving.start()
     assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
     assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+
+
+@pytest.mark.parametrize("machine_type", [None, "e2-standard-8"])
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_an_archived_workspace_stays_in_its_own_zone_if_that_is_named(
+    moving: Moving, machine_type: str | None, *, rebuild: bool
+) -> None:
+    """There is capacity in another, but nobody has agreed to that."""
+    archive(moving)
+    moving.no_capacity(ZONES[0])
+    asked = NewMachine(zone=ZONES[0], machine_type=machine_type, rebuild=rebuild)
+    after = moving.start(asked)
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, "NO_CAPACITY")
+    assert f"in zone {ZONES[0]}" in after.error.message
+    after = moving.start(replace(asked, may_move=True))
+    assert (after.status, after.zone, moving.content) == (Status.READY, ZONES[1], WORK)
 
 
 @pytest.mark.parametrize("prepare", [archive, suspended])
@@ -834,7 +854,7 @@ def test_what_is_written_on_the_old_side_after_a_move_is_not_deleted(
         moving.world.machines.suspend_by_hand(at)
     if then == "is deleted":
         moving.world.machines.delete_by_hand(at)
-    moving.sweep(times=4)
+    assert moving.sweep(times=4).done == {"OldHomeUsed": [moving.before.id]}
     assert moving.home in moving.world.machines.disks
     assert moving.world.machines.content_of(moving.home) == MORE
     assert (moving.now.status, moving.now.zone) == (Status.READY, THERE)

@@ -24,6 +24,7 @@ from shared.domain.instance import (
 from shared.domain.reports import ReportEvent
 from shared.domain.snapshots import Consistency, Snapshot, delete
 from shared.domain.workspace import HomeDisk, Phase, Status, Workspace
+from shared.usecases.sweeping import SweepReport
 from tests.fakes.machines import INSTALLATION, GuestMishap, Mishap
 from tests.fakes.world import World, place_of
 
@@ -94,13 +95,15 @@ class Restoring:
         self.world.run(lambda: self.now.operation is None or self.now.operation.phase is phase)
         assert self.now.operation is not None, self.now.error
 
-    def sweep(self, times: int = 1) -> None:
-        """Run the hourly sweep."""
+    def sweep(self, times: int = 1) -> SweepReport:
+        """Run the hourly sweep, and return what the last one has done."""
+        report = SweepReport()
         for _ in range(times):
             self.world.pass_time(timedelta(hours=1))
             report = self.world.reconcile_fleet()
             assert report.failed == {}
             self.world.run()
+        return report
 
     def calls(self, kind: type[Command]) -> int:
         """Return how many calls of this kind Compute got."""
@@ -299,10 +302,42 @@ def test_an_old_home_that_somebody_has_used_since_the_restore_stays(
 
     for _ in range(2):
         restoring.world.pass_time(timedelta(days=1))
-        restoring.world.reconcile_fleet()
+        report = restoring.world.reconcile_fleet()
         restoring.world.run()
 
     assert (old in restoring.world.machines.disks) is used
+    assert ("OldHomeUsed" in report.done) is used
+
+
+@pytest.mark.parametrize("left", ["attached", "without labels", "without its snapshot"])
+def test_an_old_home_that_only_a_person_can_see_to_is_told_of_every_hour(
+    restoring: Restoring, left: str
+) -> None:
+    """Nobody would know of it otherwise, and it costs. Once they have, it goes."""
+    old, machines = restoring.home, restoring.world.machines
+    restoring.restore()
+    [copy] = restoring.kept
+    labels = machines.disk_labels(old)
+    if left == "attached":
+        machines.hold_disk_by_hand(old)
+    if left == "without labels":
+        machines.set_disk_labels_by_hand(old, {})
+    if left == "without its snapshot":
+        machines.delete_snapshot_by_hand(copy.place.name)
+    restoring.sweep(times=24)
+    assert restoring.sweep().done["OldHomeLeft"] == [restoring.before.id]
+    assert old in machines.disks
+
+    if left == "attached":
+        machines.release_disk_by_hand(old)
+        machines.delete_disk_by_hand(old)
+    if left == "without labels":
+        machines.set_disk_labels_by_hand(old, labels)
+    if left == "without its snapshot":
+        restoring.world.delete_snapshot("alice", restoring.before.id, copy.id)
+        restoring.world.run()
+    assert "OldHomeLeft" not in restoring.sweep(times=2).done
+    assert old not in machines.disks
 
 
 # ---- what goes wrong ----

@@ -1,6 +1,7 @@
 """Start workspaces."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,8 @@ def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     client = app.client()
     fields = _fields(given)
     goal = Goal("READY", given["seconds"])
+    if given["may_move"] or given["zone"]:
+        goal = replace(goal, full="" if given["may_move"] else "or where it is")
     found = find_all(app, names)
     if is_dry_run:
         runs = [(each.name, partial(client.start, each.id, fields, dry_run=True)) for each in found]

@@ -76,19 +76,22 @@ def test_each_part_of_a_growth_is_told(at_hub: Cli, hub: ScriptedHub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "hint"),
+    ("options", "after", "hint"),
     [
-        ({}, "try again later, or let it move without its memory, by --may-move: "),
-        ({"archived_at": "2026-11-23T17:47:12Z"}, "try again later: "),
+        ((), {}, "try again later, or let it move without its memory, by --may-move: "),
+        (("--zone", "us-west1-b"), {}, "try again later, or where it is: "),
+        (("--may-move",), {}, "try again later: "),
+        (("--zone", "us-west1-b", "--may-move"), {}, "try again later: "),
+        ((), {"archived_at": "2026-11-23T17:47:12Z"}, "try again later: "),
     ],
-    ids=["with a home", "archived"],
+    ids=["with a home", "to a zone", "to any zone", "to a zone or any", "archived"],
 )
 def test_a_start_that_finds_no_capacity_says_what_else_can_be_done(
-    at_hub: Cli, hub: ScriptedHub, after: dict[str, Any], hint: str
+    at_hub: Cli, hub: ScriptedHub, options: tuple[str, ...], after: dict[str, Any], hint: str
 ) -> None:
     """An archived workspace has no zone, so it was tried in all of them."""
     asleep(hub, error=FULL, **after)
-    done = at_hub.run("start", "api")
+    done = at_hub.run("start", "api", *options)
     assert done.code == 1
     assert done.err.endswith(f"NO_CAPACITY: It is full\n  {hint}workspace start api\n")
 

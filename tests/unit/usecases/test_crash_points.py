@@ -232,6 +232,28 @@ def _moved(world: World) -> None:
     world.run()
 
 
+def _restored_and_used(world: World) -> None:
+    """Have a restored home, whose disk of before has what nothing else has."""
+    _restorable(world)
+    before = Place(_only(world).zone, _only(world).disk_name)
+    _restore(world)
+    world.run()
+    world.pass_time(timedelta(minutes=10))
+    world.machines.hold_disk_by_hand(before)
+    world.machines.write(before, "what somebody wrote since")
+    world.machines.release_disk_by_hand(before)
+
+
+def _moved_and_used(world: World) -> None:
+    """Have a moved workspace, whose machine of before somebody has started."""
+    _suspended(world)
+    before = place_of(_only(world))
+    world.start("alice", _only(world).id, ELSEWHERE)
+    world.run()
+    world.machines.start_by_hand(before)
+    world.pass_time(timedelta(minutes=10))
+
+
 def _sweep_the_fleet_often(world: World) -> None:
     """Run the hourly sweep until nothing is left for it: the first may report failures."""
     for _ in range(4):
@@ -323,6 +345,8 @@ STORIES = {
     "purge by the clean-up": Story(_sweep_twice, _deleted_long_ago),
     "archive": Story(_of_alice(World.archive), _ready),
     "archive of a suspended one": Story(_of_alice(World.archive), _suspended),
+    "archive of a restored one": Story(_of_alice(World.archive), _restored_and_used),
+    "archive of a moved one": Story(_of_alice(World.archive), _moved_and_used),
     "delete by the clean-up": Story(_sweep_twice, _forgotten_for_good),
     "archive by the clean-up": Story(_announce_and_archive, _forgotten),
     "start of an archived one": Story(_of_alice(World.start), _archived),
@@ -510,6 +534,8 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "purge by the clean-up": None,
         "archive": Status.SUSPENDED,
         "archive of a suspended one": Status.SUSPENDED,
+        "archive of a restored one": Status.SUSPENDED,
+        "archive of a moved one": Status.SUSPENDED,
         "delete by the clean-up": None,
         "archive by the clean-up": Status.SUSPENDED,
         "start of an archived one": Status.READY,

@@ -200,7 +200,7 @@ def _without_former_home(ended: Workspace, operation: Operation | None) -> Works
         former.name,
         former.zone,
         copy.snapshot_id if copy else None,
-        machine.instance_id if machine else None,
+        machine.seen_id if machine else None,
         operation.former_detached_at,
         outlived=machine is not None,
         copied_at=operation.copied_at,

@@ -249,7 +249,7 @@ class _Seen:
             disks=tuple(self.old) if searches and not self.home else (),
             source=_snapshot(workspace, source) if source else None,
             snapshot=self.snapshot,
-            has_copy=operation.last_copy if deletes_copied else None,
+            has_copy=(operation.last_copy or source) if deletes_copied else None,
             home_gb=self.home_gb if self.home else None,
         )
 

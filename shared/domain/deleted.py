@@ -133,13 +133,15 @@ def undeleted(
     """Return the record of a workspace that is taken back: archived, since all it has is a copy.
 
     The next START makes its home from ``copy``, with a new name: the old disk may only just be
-    gone. ``name`` is its name from now on; None for the one that it had.
+    gone. It begins in the zone in which the home was: the DELETE may have ended in another one, in
+    which it has found an old home. ``name`` is its name from now on; None for the one that it had.
     """
     before = entry.workspace
     disk = f"home-{before.id}-{before.generation + 1}"
     return replace(
         before,
         name=name or before.name,
+        zone=copy.zone,
         status=Status.SUSPENDED,
         updated_at=now,
         suspended_at=now,

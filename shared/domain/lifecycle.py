@@ -381,7 +381,12 @@ def _start_elsewhere(
             image_tag=machine.image_tag or workspace.image_tag,
             machine_type=machine.machine_type or workspace.machine_type,
         )
-        operation = replace(survey, to_zone=machine.zone, may_move=machine.may_move)
+        operation = replace(
+            survey,
+            to_zone=machine.zone,
+            may_move=machine.may_move,
+            empty_home=machine.empty_home,
+        )
         return _begin(there, operation, policy)
     _check_can_be_kept(workspace, new, known, policy)
     moving = _operation(OperationKind.START, Phase.STOP, new, policy)
@@ -390,6 +395,7 @@ def _start_elsewhere(
         to_zone=machine.zone,
         moves=True,
         may_move=machine.may_move,
+        empty_home=machine.empty_home,
         home_gb=machine.home_disk_gb,
         deadline_at=new.now + policy.deadlines.restore,
     )
@@ -433,22 +439,26 @@ def _allowing(
 
 
 def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
-    """Say whether a START is to make the home larger.
+    """Say whether a START is to make the home larger, or gives one that is not a disk another size.
+
+    What an earlier START wanted of that one, and could not make, does not bind.
 
     Raises:
-        InvalidRequestError: it would be smaller, or larger than it may be.
+        InvalidRequestError: it would be smaller than what is in it, or larger than it may be.
     """
     wanted, known = machine.home_disk_gb, workspace.home_gb
+    least = known
     if workspace.home_disk is None:
         source_gb = workspace.home_source.disk_gb if workspace.home_source else 0
-        known = max(known or 0, source_gb, policy.home_disk_gb)
+        least = max(source_gb, policy.home_disk_gb)
+        known = max(known or 0, least)
     if wanted is None or wanted == known:
         return False
     if wanted > policy.home_disk_max_gb:
         message = f"is too large; a home may have {policy.home_disk_max_gb} GB at most"
         raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
-    if known is not None and wanted < known:
-        message = f"is too small; the home has {known} GB, and can only grow"
+    if least is not None and wanted < least:
+        message = f"is too small; the home has {least} GB, and can only grow"
         raise InvalidRequestError([FieldProblem("home_disk_gb", message)])
     return True
 

@@ -69,6 +69,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
         return OldHomeFate.MACHINE_GOES
     if is_home:
         return OldHomeFate.FORGOTTEN
+    if disk is None and machine is not None:  # somebody has deleted the disk, and not the machine
+        return OldHomeFate.USED if _has_run(machine, old.copied_at) else OldHomeFate.MACHINE_GOES
     if disk is None:
         awaited = old.kept_until is not None and now < old.kept_until
         return OldHomeFate.STAYS if awaited else OldHomeFate.FORGOTTEN
@@ -110,15 +112,19 @@ def _is_used(
     """
     if not old.outlived:
         return False
-    if machine is not None:
-        off_since = machine.off_since if machine.state in _OFF else None
-        if off_since is None or copied_at is None or off_since > copied_at:
-            return True
+    if machine is not None and _has_run(machine, copied_at):
+        return True
     if disk.detached_at is None:
         return False
     if old.deleting_since is not None:
         return disk.detached_at > old.deleting_since + _DELETION
     return copied_at is None or disk.detached_at > copied_at
+
+
+def _has_run(machine: Instance, copied_at: datetime | None) -> bool:
+    """Say whether a machine may have run since the snapshot of its home was taken."""
+    off_since = machine.off_since if machine.state in _OFF else None
+    return off_since is None or copied_at is None or off_since > copied_at
 
 
 def with_deleting(workspace: Workspace, old: OldHome, now: datetime) -> Updated | None:

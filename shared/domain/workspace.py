@@ -199,8 +199,9 @@ class OldHome:
 class FormerMachine:
     """What is recorded of a machine that stays while a START moves its workspace to another zone.
 
-    ``instance_id`` is None if there is none. ``ready_generation`` is None if it has no memory that
-    is worth keeping.
+    ``instance_id`` is None if there is none, or if it will not do, as after a START that was to
+    make another one. ``ready_generation`` is None if it has no memory that is worth keeping.
+    ``seen_id`` is the id of what was there when the workspace left the zone; None if nothing was.
     """
 
     instance_id: str | None
@@ -209,6 +210,7 @@ class FormerMachine:
     made_at: datetime | None
     image_tag: str
     machine_type: str
+    seen_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,18 +191,19 @@ class _Delivery:
         machines, workspace, operation = self.machines, step.workspace, step.operation
         if operation.phase in steps.SNAPSHOT_PHASES:
             return self._see_snapshot(step)
-        fault = None
+        fault, goes_on = None, False
         if operation.gce_operation is not None:
             state = machines.operation(workspace.zone, operation.gce_operation)
             if not state.done and step.now < operation.deadline_at:
                 return StepInput(pending=True)
-            fault = state.fault
+            fault, goes_on = state.fault, not state.done
         place = Place(workspace.zone, workspace.instance_name)
         home = Place(workspace.zone, workspace.disk_name)
         instance = machines.get(place)
         disk = machines.get_disk(home) if steps.reads_disk(operation) else None
         seen = StepInput(
             fault=fault,
+            goes_on=goes_on,
             instance=instance,
             disk_exists=disk is not None,
             home_is_foreign=disk is not None and ownership.has_lost_labels(workspace, disk),
@@ -277,23 +278,27 @@ class _Delivery:
         Whether one has had it since then, the generation says of the Hub's own machines, and
         Compute's two times of all others. A DELETE and an ARCHIVE take their own only after the
         Hub's machine is gone. So that needs no generation, which it lacks if the worker died that
-        asked for it.
+        asked for it. A disk that was made of the snapshot that is the home still has nothing more:
+        whatever had been used would be the home.
         """
         if disk.in_use:
             return seen
         free_since = disk.detached_at or disk.created_at
         operation = workspace.operation
         own = operation.id if operation and operation.kind in steps.TAKING_HOME else None
+        source = workspace.home_source.snapshot_id if workspace.home_source else None
         for each in readable(self.records.store.list_snapshots(workspace.id)):
             known = each.record
             kept = _may_be_copy(known)
-            since_boot = known.id == own or known.of_generation == workspace.generation
+            is_known = known.id in {own, source}
+            since_boot = is_known or known.of_generation == workspace.generation
             of_disk = known.disk_name == disk.name and since_boot
             there = self.machines.get_snapshot(known.place.name) if kept and of_disk else None
             stored = there is not None and there.status is SnapshotStatus.READY
             if there is None or not stored or not is_of_disk(there, disk.name):
                 continue
-            if there.created_at >= free_since:
+            made_of_it = known.id == source and disk.created_at >= there.created_at
+            if there.created_at >= free_since or made_of_it:
                 copy = source_of(replace(known, disk_gb=there.disk_gb))
                 return replace(seen, has_copy=copy, copy_made_at=there.created_at)
         return seen

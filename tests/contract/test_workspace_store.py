@@ -131,7 +131,9 @@ FULL = Workspace(
         may_move=True,
         to_zone="us-west1-c",
         moves=True,
-        former_machine=FormerMachine("77", 6, 6, NOW - timedelta(days=2), "v1.1", "e2-standard-4"),
+        former_machine=FormerMachine(
+            "77", 6, 6, NOW - timedelta(days=2), "v1.1", "e2-standard-4", seen_id="78"
+        ),
         home_gb=100,
         image_tag="v1.3",
         machine_type="e2-standard-4",

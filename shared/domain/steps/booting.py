@@ -103,11 +103,14 @@ def _fail_beside_foreign_home(step: Step) -> Updated:
 
 
 def _go_on_without_source(step: Step) -> Updated:
-    """Fail because the snapshot cannot be used that the home is to be made from, or give it up."""
+    """Fail because the snapshot cannot be used that the home is to be made from, or give it up.
+
+    A move is never given an empty home: the one that there was is where it was.
+    """
     source = step.workspace.home_source
     name = source.resource_name if source else ""
     gone = f"The snapshot that the home was to be made from ({name}) is gone, or cannot be used"
-    if step.operation.empty_home:
+    if step.operation.empty_home and not step.has_switched:
         given_up = replace(step, workspace=replace(step.workspace, home_source=None))
         note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
         return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
@@ -263,13 +266,15 @@ def boot_elsewhere(step: Step) -> Updated:
             "Start it to go on there when that has capacity."
         )
         return fail(step, problem_of(step, NO_CAPACITY, message, retryable=True))
+    there = step.inputs.instance
     machine = FormerMachine(
-        workspace.instance_id if step.inputs.instance is not None else None,
+        workspace.instance_id if there is not None else None,
         workspace.generation,
         workspace.ready_generation,
         workspace.machine_made_at,
         workspace.image_tag,
         workspace.machine_type,
+        there.id if there is not None else None,
     )
     switched = replace(
         operation,
@@ -279,10 +284,10 @@ def boot_elsewhere(step: Step) -> Updated:
         remade=True,
     )
     source = replace(copy, new_disk=_new_home(workspace))
-    there = replace(
+    moved = replace(
         with_wanted(workspace, operation), zone=free[0], home_disk=None, home_source=source
     )
-    return replace(step, workspace=there, operation=switched).boot(Phase.INSERT)
+    return replace(step, workspace=moved, operation=switched).boot(Phase.INSERT)
 
 
 def with_wanted(workspace: Workspace, operation: Operation) -> Workspace:

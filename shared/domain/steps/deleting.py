@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, Forgotten, Updated
+from shared.domain.changes import Change, Forgotten, Updated, with_home
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
 from shared.domain.steps.booting import (
@@ -105,13 +105,16 @@ def delete_disk(step: Step) -> Decision:
 
     Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
     It keeps the home if that is in no snapshot: somebody has used it since the last one was taken.
+    So it does if an earlier operation was to have deleted it.
     """
     zone = step.workspace.zone
-    known = step.workspace.home_disk is not None and step.inputs.disk_exists
+    at_place = step.workspace.home_disk is not None and step.inputs.disk_exists
     deletes = step.operation.kind in TAKING_HOME
     copied = step.inputs.has_copy is not None and step.operation.last_copy is not None
-    if known and deletes and step.keeps_copy and not copied:
+    if at_place and deletes and step.keeps_copy and not copied:
         return _keep_uncopied(step)
+    if step.may_leave_home and step.inputs.has_copy is None:
+        return _keep_uncopied(replace(step, workspace=with_home(step.workspace)))
     if step.inputs.disk_exists:
         home = Place(zone, step.workspace.disk_name)
         return Call(DeleteDisk(home), Phase.AWAIT_DISK_ABSENT)
@@ -121,8 +124,17 @@ def delete_disk(step: Step) -> Decision:
     )
     if disk.zone == zone:
         return Call(DeleteDisk(Place(zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
-    there = replace(step, workspace=replace(step.workspace, zone=disk.zone))
+    there = replace(without_home_here(step), workspace=replace(step.workspace, zone=disk.zone))
     return there.enter(Phase.DELETE_DISK, "DiskFoundElsewhere")
+
+
+def without_home_here(step: Step) -> Step:
+    """Return a step that leaves the home's zone: what has the home's name elsewhere is not it.
+
+    If the home is a snapshot, that is the last copy.
+    """
+    copy = step.operation.last_copy or (step.own_source if step.keeps_copy else None)
+    return replace(step, operation=replace(step.operation, last_copy=copy))
 
 
 def _keep_uncopied(step: Step) -> Updated:

@@ -66,7 +66,8 @@ class StepInput:
     """What a worker has read before it decides.
 
     ``pending``: the Compute operation of this phase is not done, and nothing else was read, except
-    in a phase that depends on a snapshot. ``fault``: it is done, and ended in this error.
+    in a phase that depends on a snapshot. ``goes_on``: it is not done, and the deadline has passed.
+    ``fault``: it is done, and ended in this error.
     ``disk_exists``: the home disk is at its recorded place; read only if ``reads_disk`` says so.
     ``console`` is the end of the serial console, read only if ``reads_console`` says so.
     ``elsewhere`` are the workspace's machines in other zones and ``disks`` all its disks, in any
@@ -84,6 +85,7 @@ class StepInput:
     """
 
     pending: bool = False
+    goes_on: bool = False
     fault: Fault | None = None
     instance: Instance | None = None
     disk_exists: bool = False
@@ -186,6 +188,27 @@ class Step:
         """Whether a DELETE or an ARCHIVE has yet to keep what is in the home."""
         unknown = self.operation.last_copy is None and self.workspace.home_disk is not None
         return self.operation.kind in TAKING_HOME and self.keeps_copy and unknown
+
+    @property
+    def may_leave_home(self) -> bool:
+        """Whether the disk of the home's name may have more than the snapshot that is the home.
+
+        An earlier operation has asked for the deletion of that disk, and may not have seen its end.
+        """
+        workspace, source = self.workspace, self.own_source
+        takes = self.operation.kind in TAKING_HOME and self.keeps_copy
+        if not takes or self.operation.last_copy is not None or source is None:
+            return False
+        is_its_own = self.inputs.disk_exists and not self.inputs.home_is_foreign
+        return is_its_own and source.disk_name == workspace.disk_name
+
+    @property
+    def own_source(self) -> HomeSource | None:
+        """The snapshot of the workspace that is its home instead of a disk; None if none is."""
+        source = self.workspace.home_source
+        if self.workspace.home_disk is not None or source is None:
+            return None
+        return source if source.is_of(self.workspace.id) else None
 
     @property
     def sees_recorded_machine(self) -> bool:
@@ -326,7 +349,8 @@ def seeks_copy(step: Step) -> bool:
     """
     inputs, phase = step.inputs, step.operation.phase
     begins = phase is Phase.SNAPSHOT and inputs.snapshot is None
-    deletes = phase is Phase.DELETE_DISK and step.workspace.home_disk is not None
+    has_home = step.workspace.home_disk is not None or step.may_leave_home
+    deletes = phase is Phase.DELETE_DISK and has_home
     detached = inputs.disk_exists and not inputs.home_users and inputs.instance is None
     return step.keeps_copy and detached and (begins or deletes)
 

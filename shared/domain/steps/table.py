@@ -46,6 +46,7 @@ from shared.domain.steps.deleting import (
     forget,
     go_on_without_disk,
     go_on_without_machine,
+    without_home_here,
 )
 from shared.domain.steps.failing import overdue
 from shared.domain.steps.faults import go_on_refused
@@ -189,12 +190,13 @@ def plan(step: Step) -> Decision:
 
 
 def _with_home_again(step: Step) -> Step:
-    """Return the step with the home recorded whose deletion Compute has begun, and not finished.
+    """Return the step with the home recorded whose deletion Compute has begun, and has given up.
 
     Somebody may use it by then, so whether the last copy has all that is on it is looked at again.
     """
     workspace, copy, source = step.workspace, step.operation.last_copy, step.workspace.home_source
-    awaits = step.operation.phase is Phase.AWAIT_DISK_ABSENT and step.inputs.disk_exists
+    is_there = step.inputs.disk_exists and not step.inputs.goes_on
+    awaits = step.operation.phase is Phase.AWAIT_DISK_ABSENT and is_there
     is_copy = copy is not None and source is not None and source.snapshot_id == copy.snapshot_id
     keeps_nothing = step.operation.kind is OperationKind.DELETE and not step.keeps_copy
     bare = keeps_nothing and workspace.home_disk is None and source is None
@@ -244,7 +246,7 @@ def move_of(step: Step) -> Move:
     if inputs.instance is not None:  # made by a worker of a superseded operation, after the look
         return _DELETE
     if inputs.elsewhere:
-        return lambda step: follow_machine(step, Phase.DELETE_INSTANCE)
+        return lambda step: follow_machine(without_home_here(step), Phase.DELETE_INSTANCE)
     there, gone = DISK_TABLE[phase]
     if inputs.home_is_foreign and step.operation.kind not in TAKING_HOME:
         return gone  # somebody else has made it, so a clean-up leaves it alone
@@ -279,7 +281,7 @@ def _nears_the_end(step: Step, decision: Decision) -> bool:
     Such a step neither calls nor waits.
     """
     deletes = step.operation.kind is OperationKind.DELETE
-    sees_nothing = replace(step.inputs, fault=None) == StepInput()
+    sees_nothing = replace(step.inputs, fault=None, goes_on=False) == StepInput()
     if not isinstance(decision, Updated) or not deletes or not sees_nothing:
         return False
     operation = decision.workspace.operation

@@ -36,11 +36,12 @@ from shared.domain.workspace import (
     StopReason,
     Workspace,
 )
-from tests.fakes.machines import GuestMishap, Mishap
+from tests.fakes.machines import Durations, GuestMishap, Mishap
 from tests.fakes.world import World, actor, place_of
 
 ZONES = ("us-west1-a", "us-west1-b")
 WORK = "what alice has written"
+MORE = "what somebody has written since"
 DAY = timedelta(days=1)
 
 
@@ -965,3 +966,55 @@ def _before_commit(
     archiving.world.run()
     store.commit = commit  # type: ignore[method-assign]
     return (phases[0] if phases else None), refused
+
+
+# ---- whose disk may still be there ----
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("verb", ["archive", "delete"])
+def test_what_an_archive_that_failed_has_left_is_not_deleted_without_a_copy(
+    archiving: Archiving, verb: str, *, used: bool
+) -> None:
+    """Compute did not answer, and did not delete the disk: somebody may have used it since."""
+    world, machines, its_id = archiving.world, archiving.world.machines, archiving.before.id
+    machines.script(DeleteDisk, Mishap.FAILS_LATER, FaultKind.INVALID)
+    archiving.until(Phase.AWAIT_DISK_ABSENT)
+    machines.unanswered_reads = 1_000_000
+    world.run(lambda: archiving.is_over)
+    machines.unanswered_reads = 0
+    world.run()
+    assert (archiving.now.home_disk, archiving.copy.automatic) == (None, True)
+    assert machines.disks == {archiving.home}
+    if used:
+        machines.hold_disk_by_hand(archiving.home)
+        machines.write(archiving.home, MORE)
+        world.pass_time(timedelta(minutes=5))
+        machines.release_disk_by_hand(archiving.home)
+
+    if verb == "archive":
+        archiving.archive()
+        archiving.check_archived(MORE if used else WORK)
+    else:
+        world.delete("alice", its_id)
+        world.run()
+        assert its_id not in world.store.workspaces
+        world.undelete("alice", its_id)
+    assert len(machines.snapshots) == 1 + used
+    assert (archiving.start().status, archiving.content) == (Status.READY, MORE if used else WORK)
+
+
+def test_an_archive_whose_deletion_takes_too_long_loses_nothing() -> None:
+    """The home is the snapshot: Compute may delete the disk whenever it likes."""
+    archiving = Archiving(World(durations=Durations(delete_disk=timedelta(hours=2))))
+    archiving.archive()
+    error = archiving.now.error
+    assert error is not None
+    assert (archiving.now.status, error.code) == (Status.SUSPENDED, "ARCHIVE_TIMED_OUT")
+    assert archiving.world.machines.disks == {archiving.home}
+    archiving.world.pass_time(timedelta(hours=2))
+    assert archiving.world.machines.disks == set()
+
+    archiving.archive()
+    archiving.check_archived()
+    assert (archiving.start().status, archiving.content) == (Status.READY, WORK)

@@ -27,6 +27,7 @@ from shared.domain.errors import (
     WorkspaceNotFoundError,
 )
 from shared.domain.instance import Place
+from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Limits
 from shared.domain.snapshots import Snapshot, SnapshotState
 from shared.domain.workspace import OwnedWorkspace, Status, Workspace
@@ -214,6 +215,22 @@ def test_a_workspace_that_is_taken_back_has_its_id_its_name_and_its_home(world: 
     ready = start(world, workspace)
     assert ready.disk_name == source.new_disk
     assert world.machines.content_of(home_of(ready)) == WORK
+
+
+def test_a_workspace_that_has_moved_is_taken_back_where_its_home_was(world: World) -> None:
+    """Its DELETE ends in the zone of before, where it finds the disk that was its home."""
+    workspace = world.ready()
+    world.machines.write(home_of(workspace), WORK)
+    there = world.policy.zones[1]
+    world.start("alice", workspace.id, NewMachine(zone=there))
+    world.run()
+    delete(world, workspace)
+    assert world.machines.disks == set()
+
+    world.undelete("alice", workspace.id)
+    assert world.workspace(workspace.id).zone == there
+    after = start(world, workspace)
+    assert (after.zone, world.machines.content_of(home_of(after))) == (there, WORK)
 
 
 def test_a_workspace_can_be_deleted_and_taken_back_again_and_again(world: World) -> None:

@@ -289,6 +289,20 @@ def test_an_archived_home_that_was_to_grow_does_so_after_it_was_taken_back(
     assert (home_gb(growing), after.home_gb) == (LARGER, LARGER)
 
 
+def test_an_archived_home_that_could_not_be_made_so_large_may_be_smaller(growing: Moving) -> None:
+    """The quota may not allow what an earlier START wanted; but it has to hold what is in it."""
+    archive(growing)
+    growing.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    after = growing.start(NewMachine(home_disk_gb=LARGER))
+    assert after.error is not None
+    assert after.error.code == "COMPUTE_QUOTA_EXCEEDED"
+    with pytest.raises(InvalidRequestError, match=f"the home has {HOME_GB} GB"):
+        growing.start(NewMachine(home_disk_gb=HOME_GB - 1))
+    after = growing.start(NewMachine(home_disk_gb=HOME_GB))
+    assert (after.status, after.error, growing.content) == (Status.READY, None, WORK)
+    assert (home_gb(growing), after.home_gb) == (HOME_GB, HOME_GB)
+
+
 # ---- what goes wrong ----
 
 

@@ -796,6 +796,70 @@ def test_a_machine_of_a_move_that_nobody_knows_of_is_deleted_and_never_used(
     assert world.machines.disks == {Place(after.zone, after.disk_name)}
 
 
+@pytest.mark.parametrize("machine", [BY_ZONE, MAY_MOVE])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_move_gives_no_empty_home_to_a_workspace_that_has_one(
+    moving: Moving, machine: NewMachine, *, later: bool
+) -> None:
+    """It goes back, although its owner agrees to an empty home: what is gone is the snapshot."""
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    empty = replace(machine, empty_home=True)
+    moving.ask(machine if later else empty)
+    there = machine.zone or ZONES[1]
+    moving.world.machines.script(
+        InsertInstance, Mishap.REFUSED, FaultKind.NOT_READY, zone=there, times=3
+    )
+    moving.world.run(lambda: moving.now.zone == there)
+    if later:
+        moving.ask(empty)
+    moving.world.machines.delete_snapshot_by_hand(moving.kept[0].place.name)
+    after = moving.end()
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, "SNAPSHOT_GONE")
+    assert (after.zone, moving.content, after.has_memory) == (ZONES[0], WORK, True)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {moving.home}
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_a_start_that_names_a_zone_may_go_on_with_an_empty_home(
+    moving: Moving, *, is_archived: bool
+) -> None:
+    """As any other, once the home is gone."""
+    if is_archived:
+        archive(moving)
+        moving.world.machines.delete_snapshot_by_hand(moving.kept[0].place.name)
+    else:
+        gone(moving)
+        moving.world.machines.delete_disk_by_hand(moving.home)
+    after = moving.start(NewMachine(zone=THERE, empty_home=True))
+    assert (after.status, after.error) == (Status.READY, None)
+    assert moving.content not in {None, WORK}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_machine_that_was_not_recorded_goes_after_a_move_like_any_other(
+    moving: Moving, *, by_hand: bool
+) -> None:
+    """A START was to make a new one, and could not delete it; or somebody has made it anew."""
+    if by_hand:
+        moving.world.machines.copy_by_hand(place_of(moving.before), ZONES[1])
+        moving.world.machines.move_by_hand(Place(ZONES[1], place_of(moving.before).name), ZONES[0])
+        moving.world.pass_time(timedelta(minutes=5))
+    else:
+        moving.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.POLICY)
+        moving.start(NewMachine(rebuild=True))
+        assert (moving.now.status, moving.now.instance_id) == (Status.ERROR, None)
+    assert moving.former is not None
+    after = moving.move()
+    assert (after.status, after.zone, moving.content) == (Status.READY, THERE, WORK)
+    moving.sweep(times=3)
+    assert moving.world.machines.disks == {Place(THERE, after.disk_name)}
+    assert set(moving.world.machines.instances) == {place_of(after)}
+    assert (moving.now.old_homes, moving.content) == ((), WORK)
+
+
 # ---- what somebody does meanwhile ----
 
 PHASES = (
@@ -859,6 +923,26 @@ def test_what_is_written_on_the_old_side_after_a_move_is_not_deleted(
     assert moving.world.machines.content_of(moving.home) == MORE
     assert (moving.now.status, moving.now.zone) == (Status.READY, THERE)
     assert [old.name for old in moving.now.old_homes] == [moving.home.name]
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_machine_of_before_goes_although_somebody_has_deleted_its_disk(
+    moving: Moving, *, used: bool
+) -> None:
+    """It costs, and no record would name it. If it has run, it stays until a person deletes it."""
+    after = moving.move()
+    place, machines = place_of(moving.before), moving.world.machines
+    machines.detach_disk_by_hand(moving.home)
+    machines.delete_disk_by_hand(moving.home)
+    if used:
+        machines.start_by_hand(place)
+        moving.world.pass_time(timedelta(minutes=5))
+    assert ("OldHomeUsed" in moving.sweep(times=3).done) == used
+    assert (place in machines.instances, bool(moving.now.old_homes)) == (used, used)
+    machines.delete_by_hand(place)
+    moving.sweep()
+    assert moving.now.old_homes == ()
+    assert set(machines.instances) == {place_of(after)}
 
 
 @pytest.mark.parametrize("phase", [Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY])

@@ -16,6 +16,8 @@ from tests.fakes.machines import Mishap
 from tests.fakes.world import place_of
 from tests.unit.usecases.test_archiving import WORK, ZONES, Archiving
 
+MORE = "what alice has written since"
+
 
 @pytest.fixture
 def archived() -> Archiving:
@@ -125,20 +127,51 @@ def test_a_disk_that_somebody_makes_under_the_homes_name_is_told_as_another_home
     assert archived.world.machines.content_of(copy.place) == WORK
 
 
-@pytest.mark.parametrize("zone", ZONES)
-def test_a_machine_that_somebody_makes_of_what_was_there_is_followed(zone: str) -> None:
+def copied() -> Archiving:
+    """Return a Hub with an archived workspace of whose machine somebody had made a copy."""
+    archiving = Archiving()
+    archiving.world.machines.copy_by_hand(place_of(archiving.before), ZONES[1])
+    archiving.world.machines.write(archiving.home, MORE)
+    archiving.archive()
+    assert archiving.now.archived_at is not None
+    return archiving
+
+
+def test_a_copy_of_the_machine_in_another_zone_is_not_the_home() -> None:
+    """It has an earlier state. It is only told that it is there, as before the ARCHIVE."""
+    archiving = copied()
+    archived = archiving.now
+    archiving.world.look(archived)
+    archiving.world.run()
+    assert sweep(archiving) == []
+    assert archiving.now == archived
+    assert (archiving.start().status, archiving.content) == (Status.READY, MORE)
+
+
+def test_a_copy_of_the_machine_in_another_zone_is_not_the_last_copy() -> None:
+    """A DELETE deletes it, too, and the workspace is taken back with what it had."""
+    archiving = copied()
+    world, its_id = archiving.world, archiving.before.id
+    world.delete("alice", its_id)
+    world.run()
+    assert (world.machines.instances, world.machines.disks) == ({}, set())
+    assert len(world.store.snapshots) == 1
+    world.undelete("alice", its_id)
+    assert (archiving.start().status, archiving.content) == (Status.READY, MORE)
+
+
+def test_a_machine_that_somebody_makes_of_what_was_there_is_followed() -> None:
     """With its disk, which is the home then. The snapshot stays as an automatic one."""
     archiving = Archiving()
     machines = archiving.world.machines
     machines.copy_by_hand(place_of(archiving.before), ZONES[1])
     archiving.archive()
     copy = archiving.copy
-    if zone != ZONES[1]:
-        machines.move_by_hand(Place(ZONES[1], archiving.before.instance_name), zone)
+    machines.move_by_hand(Place(ZONES[1], archiving.before.instance_name), ZONES[0])
 
     assert "DriftFollowed" in sweep(archiving)
 
-    assert (archiving.now.zone, archiving.now.archived_at) == (zone, None)
+    assert (archiving.now.zone, archiving.now.archived_at) == (ZONES[0], None)
     assert archiving.now.home_disk is not None
     assert (archiving.start().status, archiving.content) == (Status.READY, WORK)
     assert archiving.world.store.snapshots[copy.id].state is SnapshotState.READY

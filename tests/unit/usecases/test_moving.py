@@ -361,7 +361,7 @@ def test_an_archived_workspace_stays_in_its_own_zone_if_that_is_named(
     [
         (BY_ZONE, (THERE,), ("in zone us-west1-c", "without a zone", "another zone")),
         (MAY_MOVE, ZONES, ("any configured zone", "again later", "again later")),
-        (NewMachine(zone=THERE, may_move=True), ZONES, ("any configured zone", "later", "later")),
+        (NewMachine(zone=THERE, may_move=True), ZONES, ("in any ", "again later", "go on there")),
     ],
     ids=["zone", "any", "zone or any"],
 )
@@ -392,6 +392,21 @@ def test_a_start_without_capacity_says_where_there_is_none_and_what_to_do(
     moving.world.machines.calm()
     after = moving.start()
     assert (after.status, after.error, moving.content) == (Status.READY, None, WORK)
+
+
+@pytest.mark.parametrize("zones", [ZONES, ZONES[:1]], ids=["three zones", "one zone"])
+def test_a_move_is_advised_only_if_there_is_another_zone(
+    moving: Moving, zones: tuple[str, ...]
+) -> None:
+    """What the message says can be done."""
+    moving.world.policy = replace(moving.world.policy, zones=zones)
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    after = moving.start()
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, "NO_CAPACITY")
+    assert ("start it with may_move" in after.error.message) is (zones == ZONES)
+    assert ("there is no other zone" in after.error.message) is (zones != ZONES)
 
 
 def test_a_start_without_capacity_leaves_no_disk_of_an_archived_home(moving: Moving) -> None:

@@ -189,12 +189,12 @@ def start(
 
     It gets a new machine on the same home disk if its image or machine type is to change, if its
     home is to grow, or if it is to be rebuilt; in another zone, on a new disk there. Another name
-    changes nothing else. None if it is ready and nothing is to
-    change, or if the same START is under way. A START that makes a new machine anyway is the same
-    as a rebuild; once it has ended, another rebuild is another START. If the same START is under
-    way and has not heard that it may move, or may go on with an empty home, that is noted. An
-    ARCHIVE that has not begun to delete the home disk is called off (``_start_instead``). ``known``
-    are the workspace's snapshots; they count only if it is to move to another zone.
+    changes nothing else. None if it is ready and nothing is to change, or if the same START is
+    under way. A START that makes a new machine anyway is the same as a rebuild; once it has ended,
+    another rebuild is another START. If the same START is under way and has not heard that it may
+    move, or may go on with an empty home, that is noted. An ARCHIVE that has not begun to delete
+    the home disk is called off (``_start_instead``). ``known`` are the workspace's snapshots; they
+    count only if it is to move to another zone.
 
     Raises:
         InvalidRequestError: it cannot move to this zone, or its home cannot get this size.

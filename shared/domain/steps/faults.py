@@ -252,7 +252,7 @@ def _without_capacity(step: Step) -> str:
     if operation.to_zone is not None and not operation.may_move:
         where = f"in zone {workspace.zone}"
     elif operation.to_zone is not None and former is not None:  # its own zone was not tried
-        where = f"in any other zone ({', '.join(each for each in tried if each != former.zone)})"
+        where = f"in any other zone ({', '.join(tried)})"
     said = f"No capacity for {workspace.machine_type} {where}."
     if operation.moves and former is not None:
         machine = operation.former_machine

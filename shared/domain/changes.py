@@ -213,8 +213,8 @@ def with_former_home(workspace: Workspace, kept_until: datetime) -> Workspace:
 
     What that has made is nobody's before it is READY. Until it is deleted it is an old home, whose
     content its snapshot has; ``kept_until`` is until when a worker may be about to make it. Its
-    machine is not the workspace's any more: after a RESTORE there is none, and after a move there
-    is the one of before.
+    machine is not the workspace's any more: after a RESTORE there is none, and after a move it is
+    the former one again.
     """
     operation = workspace.operation
     former = operation.former_home if operation else None
@@ -254,7 +254,7 @@ def with_former_home(workspace: Workspace, kept_until: datetime) -> Workspace:
 def with_copy(workspace: Workspace, operation: Operation) -> Workspace:
     """Return the workspace whose home disk is being deleted: its home is the last copy now.
 
-    So nothing is lost if the DELETE fails after that.
+    So nothing is lost if the DELETE or the ARCHIVE fails after that.
     """
     copy = operation.last_copy
     if copy is not None:

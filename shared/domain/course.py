@@ -156,7 +156,7 @@ def _next(step: Step, seen: "_Seen") -> tuple[Workspace | None, list[Loss]]:
 def _lost_by(command: Command, step: Step) -> list[Loss]:
     """Return what a call deletes. Before a workspace's first boot there is nothing to lose.
 
-    A move leaves the machine of before to the hourly sweep.
+    A move leaves the former machine to the hourly sweep.
     """
     former = step.operation.former_machine
     if isinstance(command, InsertInstance) and former and former.instance_id:
@@ -398,7 +398,7 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
         if operation.phase in known:
             return known[operation.phase]
     error, in_error = record.error, record.status is Status.ERROR
-    # After a move that failed so, the machine of before is there again.
+    # After a move that failed so, the former machine is there again.
     failed_to_make = error is not None and (
         error.operation_kind is OperationKind.CREATE or (in_error and error.code == MACHINE_GONE)
     )

@@ -103,8 +103,9 @@ class OperationUnderWayError(HubError):
             ways_out = f"{wait}: it may last some minutes."
         elif operation.kind is OperationKind.ARCHIVE:
             ways_out = (
-                "Start the workspace, which calls it off if its home disk is not being deleted by "
-                "then, or wait until its operation is null: an upload may take hours."
+                "Start the workspace, which calls it off if no other zone is named and its home "
+                "disk is not being deleted by then, or wait until its operation is null: an upload "
+                "may take hours."
                 if operation.yields_to_start
                 else f"{wait}: this part of it lasts some minutes."
             )

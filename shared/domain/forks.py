@@ -101,7 +101,7 @@ def check_unused(snapshot_id: str, workspaces: Iterable[Workspace]) -> None:
     if archived:
         names = ", ".join(sorted(repr(each.name) for each in archived))
         raise SnapshotInUseError(
-            f"Workspace {names} is archived, or about to be, and its home is only in this "
+            f"Workspace {names} is archived, or about to be, and its home is then only in this "
             "snapshot. Start it when no operation is under way, and wait until it is READY; or "
             "delete it."
         )

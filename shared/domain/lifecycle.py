@@ -187,13 +187,14 @@ def start(
 ) -> Updated | None:
     """Ask that a workspace be usable.
 
-    It gets a new machine on the same home disk if its image or machine type is to change, or if it
-    is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
-    change, or if the same START is under way. A START that makes a new machine anyway is the same
-    as a rebuild; once it has ended, another rebuild is another START. If the same START is under
-    way and has not heard that it may move, or may go on with an empty home, that is noted. An
-    ARCHIVE that has not begun to delete the home disk is called off (``_start_instead``). ``known``
-    are the workspace's snapshots; they count only if it is to move to another zone.
+    It gets a new machine on the same home disk if its image or machine type is to change, if its
+    home is to grow, or if it is to be rebuilt; in another zone, on a new disk there. Another name
+    changes nothing else. None if it is ready and nothing is to change, or if the same START is
+    under way. A START that makes a new machine anyway is the same as a rebuild; once it has ended,
+    another rebuild is another START. If the same START is under way and has not heard that it may
+    move, or may go on with an empty home, that is noted. An ARCHIVE that has not begun to delete
+    the home disk is called off (``_start_instead``). ``known`` are the workspace's snapshots; they
+    count only if it is to move to another zone.
 
     Raises:
         InvalidRequestError: it cannot move to this zone, or its home cannot get this size.
@@ -877,13 +878,11 @@ def sweep_again(workspace: Workspace, policy: Policy) -> Updated | None:
 
 
 def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
-    """Stop an idle machine, delete a forgotten workspace, or archive one. None if it is neither.
+    """Stop an idle machine; delete a forgotten workspace, archive it, or announce its archive.
 
-    That a workspace will be archived is announced first.
-
-    None too while an operation is under way. The sweep's query may be older than the record, so
-    this decides again on the record. A workspace that a worker is to look at is not deleted before
-    the look: its machine may have been started by hand.
+    None if nothing of this is due, and while an operation is under way. The sweep's query may be
+    older than the record, so this decides again on the record. A workspace that a worker is to look
+    at is not deleted before the look: its machine may have been started by hand.
     """
     if workspace.operation is not None:
         return None
@@ -901,13 +900,18 @@ def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     return None
 
 
-def _archive_or_announce(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated:
-    """Archive a workspace if that was announced; else announce it."""
+def _archive_or_announce(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
+    """Archive a workspace if that was announced; else announce it.
+
+    None if it is deleted before the notice is over, as when archiving has just been switched on.
+    """
     if archive_announced(workspace) is not None:
         archiving = _operation(OperationKind.ARCHIVE, Phase.STOP, new, policy)
         return _begin(workspace, replace(archiving, automatic=True), policy)
     announced = replace(workspace, archive_announced_at=new.now, updated_at=new.now)
     at = archives_at(announced, policy)
+    if at is None:
+        return None
     why = f"It will be archived at {at:%Y-%m-%dT%H:%M:%SZ} unless somebody starts it."
     return Updated(announced, "ArchiveAnnounced", notes=(Note("ArchiveAnnounced", why),))
 

@@ -2,7 +2,7 @@
 
 A RESTORE and a move make a new disk. The one that it replaces stays until the hourly sweep has seen
 that a READY snapshot has all that is on it. So does a disk that was made and was not proven: its
-snapshot is the one that it was made from. After a move, the machine of before goes first. It is not
+snapshot is the one that it was made from. After a move, the former machine goes first. It is not
 deleted if somebody has started it since the snapshot was taken, and neither is its disk then.
 """
 
@@ -57,9 +57,9 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
     If a person has deleted the snapshot since, its disk goes, too. One that does not exist is
     forgotten once no worker can be about to make it. A disk that is attached to another machine
     than its own, that has lost its labels, or of which there is no snapshot, is left to a person.
-    Machine and disk stay if somebody has used them since the snapshot was taken. If a RESTORE has
-    made a machine with it in another zone, and could not delete that because Compute did not
-    answer, the machine goes first: nobody has used it.
+    Machine and disk stay if somebody has used them since the snapshot was taken. If a RESTORE or a
+    move has failed and left a machine with it in another zone, the machine goes first: nobody has
+    used it.
     """
     home = workspace.home_disk
     is_home = home is not None and (home.name, home.zone) == (old.name, old.zone)

@@ -142,13 +142,18 @@ def archive_workspace(
 
 
 def dry_run_archive(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
-    """Return what ``archive_workspace`` would do (``requests.dry_run``)."""
-    return dry_run(
-        records,
-        policy,
-        Requested(actor, workspace_id, DRY_RUN),
-        lambda ws: lifecycle.archive(ws, _operation(records, actor, NO_ID), policy),
-    )
+    """Return what ``archive_workspace`` would do (``requests.dry_run_by_snapshots``).
+
+    It says which snapshot is deleted to make room for the one of its home.
+    """
+    going: list[Snapshot] = []
+
+    def decide(workspace: Workspace, known: KnownSnapshots) -> Updated | None:
+        going[:] = making_room(known, policy)
+        return lifecycle.archive(workspace, _operation(records, actor, NO_ID), policy)
+
+    requested = Requested(actor, workspace_id, DRY_RUN)
+    return making_room_first(dry_run_by_snapshots(records, policy, requested, decide), going)
 
 
 def start_workspace(

@@ -3,7 +3,8 @@
 - ``table``: the state table, ``plan`` and ``record_outcome``
 - ``step``: what a step is decided on, and what has to be read for it
 - ``moves``: moves that do the same in every phase, as values
-- ``booting``, ``stopping``, ``deleting``, ``snapshotting``: moves that depend on the workspace
+- ``booting``, ``stopping``, ``deleting``, ``snapshotting``, ``growing``: moves that depend on the
+  workspace
 - ``faults``: what a refusal of Compute means
 - ``failing``: failures, deadlines and what people are told
 """

@@ -257,8 +257,10 @@ def boot_elsewhere(step: Step) -> Updated:
     if has_run_since_copy(step):
         return leave_started(step)
     copy = operation.last_copy
-    tried = {workspace.zone, *operation.zones_tried}
-    operation = replace(operation, zones_tried=tuple(sorted(tried)))
+    tried = operation.zones_tried
+    if operation.to_zone is None:  # else there may be capacity: it was not tried
+        tried = tuple(sorted({workspace.zone, *tried}))
+    operation = replace(operation, former_home=workspace.home_disk, zones_tried=tried)
     free = replace(step, operation=operation).free_zones
     if copy is None or not free:
         message = (
@@ -278,7 +280,6 @@ def boot_elsewhere(step: Step) -> Updated:
     )
     switched = replace(
         operation,
-        former_home=workspace.home_disk,
         former_machine=machine,
         deadline_at=step.now + step.policy.deadlines.create,
         remade=True,

@@ -122,11 +122,11 @@ def may_still_be_saved(operation: Operation) -> bool:
 def end_failed(step: Step, problem: Problem) -> Updated:
     """End the operation with a problem.
 
-    A STOP and a RESTORE leave the status that the machine's state means, and a SNAPSHOT the one
-    that there was; every other operation ends in ERROR, except a START of an archived workspace
-    that has found no capacity. A worker looks again later: the machine may
-    have been between two states. A snapshot that was taken, or may have been, and has no record
-    yet gets one, by which it is deleted.
+    A STOP, a RESTORE, an ARCHIVE, a move and a growth leave the status that the machine's state
+    means, and a SNAPSHOT the one that there was. Every other operation ends in ERROR, except a
+    START of an archived workspace that has found no capacity: that stays SUSPENDED. A worker looks
+    again later: the machine may have been between two states. A snapshot that was taken, or may
+    have been, and has no record yet gets one, by which it is deleted.
     """
     kind, workspace, instance = step.operation.kind, step.workspace, step.inputs.instance
     if kind is OperationKind.SNAPSHOT:
@@ -155,7 +155,7 @@ def _end_as_its_machine_is(step: Step, problem: Problem, *, seen: bool = True) -
     """End a RESTORE, an ARCHIVE, a move or a growth with the status that the machine means.
 
     The home is what it was before a RESTORE or a move; after an ARCHIVE it may be its snapshot
-    already. The machine of before a move was off when the home was switched; a worker looks at it.
+    already. A move's former machine was off when the home was switched; a worker looks at it.
     ``seen``: this step has looked.
     """
     observed = observed_state(step.inputs.instance)

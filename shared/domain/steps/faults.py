@@ -104,9 +104,9 @@ def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> U
     A fault that passes by itself is waited for until the deadline. After a definite one, and after
     another look, the operation falls back: from suspending to shutting down, from resuming or
     booting to a new machine on the same home. If memory is at stake, an unknown answer is not
-    definite.
-    Any other fault fails the operation. A machine that is only too old, and may not be deleted, is
-    booted.
+    definite. Without capacity, whatever has yet to make its home tries the next zone; any other
+    START moves the workspace if it may, and ends if not. Any other fault fails the operation. A
+    machine that is only too old, and may not be deleted, is booted.
     """
     calling = CALLING_PHASE.get(step.operation.phase, step.operation.phase)
     inserting = calling is Phase.INSERT
@@ -251,14 +251,18 @@ def _without_capacity(step: Step) -> str:
     where = f"in any configured zone ({', '.join(tried)})"
     if operation.to_zone is not None and not operation.may_move:
         where = f"in zone {workspace.zone}"
+    elif operation.to_zone is not None and former is not None:  # its own zone was not tried
+        where = f"in any other zone ({', '.join(tried)})"
     said = f"No capacity for {workspace.machine_type} {where}."
     if operation.moves and former is not None:
         machine = operation.former_machine
         memory = machine is not None and machine.ready_generation == machine.generation
         kept = "home and memory are" if memory else "home is"
         said += f" The workspace's {kept} in zone {former.zone}, as before."
-        if where.startswith("in any"):
+        if operation.to_zone is None:
             return f"{said} Start it again later."
+        if operation.may_move:
+            return f"{said} Start it to go on there, or move it again later."
         return f"{said} Start it to go on there, or move it to another zone."
     if workspace.archived_at is not None:
         said += " The workspace is archived, as before."
@@ -301,7 +305,8 @@ def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Updat
         workspace = replace(workspace, instance_id=None)
     kept = "disk and memory are" if step.workspace.memory_is_ready else "disk is"
     way = "or start it with may_move: then it moves to another zone, and loses its memory"
-    if step.operation.may_move:
+    allowing = replace(step, operation=replace(step.operation, may_move=True))
+    if not _can_move(allowing):
         way = "since there is no other zone that it could move to"
     message = (
         f"Zone {workspace.zone} has no capacity for {workspace.machine_type} now. The workspace's "

@@ -227,7 +227,8 @@ def _follow_home(step: Step) -> Updated:
     zones = sorted(disk.zone for disk in step.inputs.disks if disk.name == name)
     if len(zones) > 1:
         why = f"The home (disk {name}) is in several zones: {', '.join(zones)}. Keep one of them."
-        return fail(step, problem_of(step, HOME_DISK_GONE, why))
+        message = f"{why} {way_out(step.operation)}"
+        return fail(step, problem_of(step, HOME_DISK_GONE, message))
     if zones:
         [zone] = zones
         followed = replace(step.workspace, zone=zone, home_disk=HomeDisk(name, zone))
@@ -235,7 +236,10 @@ def _follow_home(step: Step) -> Updated:
         return replace(change, notes=(Note("HomeFollowed", f"The home disk is in zone {zone}."),))
     if step.operation.kind is OperationKind.ARCHIVE:
         why = f"The home (disk {name}) was deleted outside the Hub, so it cannot be archived."
-        return fail(step, problem_of(step, HOME_DISK_GONE, f"{why} Start the workspace."))
+        way = (
+            "Restore one of its snapshots, or start it with empty_home to go on with an empty home."
+        )
+        return fail(step, problem_of(step, HOME_DISK_GONE, f"{why} {way}"))
     lost = replace(step, workspace=replace(step.workspace, home_disk=None))
     change = lost.enter(Phase.DELETE_DISK, "HomeNotKept")
     why = f"The home (disk {name}) was deleted outside the Hub, so no last copy of it is kept."

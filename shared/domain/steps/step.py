@@ -162,13 +162,14 @@ class Step:
     def free_zones(self) -> tuple[str, ...]:
         """The zones in which a machine can be tried, the best first.
 
-        Not those that have had no capacity, nor one in which the workspace's machine from before a
-        move still has the name. If a person has asked for a zone, only that one, unless any will
-        do.
+        Not those that have had no capacity, nor the one that a move leaves, nor one in which the
+        former machine of an earlier move still has the name. If a person has asked for a zone, only
+        that one, unless any will do.
         """
         operation, zones = self.operation, self.policy.zones
         held = {old.zone for old in self.workspace.old_homes if old.instance_id is not None}
-        taken = {*operation.zones_tried, *held}
+        leaves = {operation.former_home.zone} if operation.moves and operation.former_home else ()
+        taken = {*operation.zones_tried, *held, *leaves}
         if operation.to_zone is not None:
             others = [zone for zone in zones if zone != operation.to_zone]
             zones = (operation.to_zone, *(others if operation.may_move else ()))

@@ -634,6 +634,21 @@ def test_what_is_due_when_archiving_is_switched_on_is_announced_first(
     assert "WorkspaceArchived" in archiving.clean_up_for(1)
 
 
+def test_what_is_deleted_before_its_notice_would_be_over_is_not_announced(
+    archiving: Archiving,
+) -> None:
+    """Archiving is switched on two days before its deletion, and a notice is three days."""
+    suspended(archiving)
+    archiving.clean_up_for(28)
+    archiving.world.policy = replace(archiving.world.policy, archive_after=14 * DAY)
+    archiving.world.reconcile_fleet()  # which puts the times right
+
+    assert archiving.clean_up_for(1) == []
+    assert archiving.now.archive_announced_at is None
+    archiving.clean_up_for(2)
+    assert archiving.before.id in archiving.world.store.deleted
+
+
 def test_what_is_deleted_before_is_neither_announced_nor_archived(forgotten: Archiving) -> None:
     """Nor is it in the outlook. What is deleted after it was archived keeps the same copy."""
     forgotten.world.policy = replace(forgotten.world.policy, retention=14 * DAY)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -361,7 +362,7 @@ def test_an_archived_workspace_stays_in_its_own_zone_if_that_is_named(
     [
         (BY_ZONE, (THERE,), ("in zone us-west1-c", "without a zone", "another zone")),
         (MAY_MOVE, ZONES, ("any configured zone", "again later", "again later")),
-        (NewMachine(zone=THERE, may_move=True), ZONES, ("any configured zone", "later", "later")),
+        (NewMachine(zone=THERE, may_move=True), ZONES, ("in any ", "again later", "go on there")),
     ],
     ids=["zone", "any", "zone or any"],
 )
@@ -392,6 +393,21 @@ def test_a_start_without_capacity_says_where_there_is_none_and_what_to_do(
     moving.world.machines.calm()
     after = moving.start()
     assert (after.status, after.error, moving.content) == (Status.READY, None, WORK)
+
+
+@pytest.mark.parametrize("zones", [ZONES, ZONES[:1]], ids=["three zones", "one zone"])
+def test_a_move_is_advised_only_if_there_is_another_zone(
+    moving: Moving, zones: tuple[str, ...]
+) -> None:
+    """What the message says can be done."""
+    moving.world.policy = replace(moving.world.policy, zones=zones)
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    after = moving.start()
+    assert after.error is not None
+    assert (after.status, after.error.code) == (Status.SUSPENDED, "NO_CAPACITY")
+    assert ("start it with may_move" in after.error.message) is (zones == ZONES)
+    assert ("there is no other zone" in after.error.message) is (zones != ZONES)
 
 
 def test_a_start_without_capacity_leaves_no_disk_of_an_archived_home(moving: Moving) -> None:
@@ -460,6 +476,22 @@ def test_a_move_waits_for_the_pause_between_two_snapshots(moving: Moving, dry: b
     assert moving.move().zone == THERE
 
 
+def test_a_dry_run_of_an_archive_says_which_snapshot_goes_for_its_own(moving: Moving) -> None:
+    """The ARCHIVE then deletes it. A snapshot with a name stays: the limit is exceeded."""
+    world = moving.world
+    world.policy = replace(world.policy, snapshots_per_workspace=1)
+    moving.move()
+    [first] = moving.kept
+    planned = partial(
+        manage_workspaces.dry_run_archive,
+        *(world.records, world.policy, actor("alice"), moving.before.id),
+    )
+    [loss] = [each for each in planned().losses if each.what is Lost.SNAPSHOTS]
+    assert "There must be room" in loss.why
+    world.store.put_snapshots(replace(first, automatic=False, name="dear"))
+    assert [each for each in planned().losses if each.what is Lost.SNAPSHOTS] == []
+
+
 def test_a_dry_run_says_which_snapshot_goes_for_that_of_a_move(moving: Moving) -> None:
     """The move then deletes it."""
     moving.world.policy = replace(moving.world.policy, snapshots_per_workspace=1)
@@ -475,6 +507,19 @@ def test_a_dry_run_says_which_snapshot_goes_for_that_of_a_move(moving: Moving) -
     moving.move(NewMachine(zone=ZONES[0]))
     assert first.id not in {each.id for each in moving.kept}
     assert len(moving.kept) == 1
+
+
+@pytest.mark.parametrize("machine", [BY_ZONE, MAY_MOVE, NewMachine(zone=THERE, may_move=True)])
+def test_only_zones_that_were_tried_count_as_without_capacity(
+    moving: Moving, machine: NewMachine
+) -> None:
+    """The zone that a move leaves was not, if another one was named."""
+    moving.suspend()
+    moving.no_capacity(ZONES[0])
+    moving.ask(machine)
+    moving.until(Phase.AWAIT_READY)
+    assert moving.now.operation is not None
+    assert moving.now.operation.zones_tried == (ZONES[:1] if machine is MAY_MOVE else ())
 
 
 @pytest.mark.parametrize("phase", [Phase.SURVEY, Phase.AWAIT_RUNNING])

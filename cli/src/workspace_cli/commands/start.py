@@ -22,7 +22,9 @@ _MADE_AGAIN = "its disk and machine are made again. What was in its memory is go
 @click.option("--machine-type", metavar="T", help="On another machine: what is in memory is lost.")
 @click.option("--image-tag", metavar="T", help="With another image: what is in memory is lost.")
 @click.option("--rebuild", is_flag=True, help="On a new machine: what is in memory is lost.")
-@click.option("--may-move", is_flag=True, help="To another zone if its own has no capacity.")
+@click.option(
+    "--may-move", is_flag=True, help="In another zone if its own is full: memory is lost."
+)
 @click.option("--zone", metavar="Z", help="In this zone: what is in memory is lost.")
 @click.option(
     "--home-disk-gb",

@@ -271,7 +271,7 @@ class Operation:
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
     moment in which the new one is recorded, and ``former_detached_at`` is when its machine let go
-    of it, by Compute's time. A move has a former home, too. ``last_copy`` is the snapshot that has
+    of it, by Compute's time, as soon as that is known. A move has a former home, too. ``last_copy`` is the snapshot that has
     what is in the home that the operation takes away or leaves, from the moment in which it is
     known, and ``copied_at`` is when it was made, by Compute's time. ``home_detached``: no machine
     had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the workspace

@@ -239,7 +239,7 @@ def boot_restored(step: Step) -> Updated:
         operation = replace(
             operation,
             former_home=workspace.home_disk,
-            former_detached_at=step.inputs.home_detached_at,
+            former_detached_at=operation.former_detached_at or step.inputs.home_detached_at,
             deadline_at=step.now + step.policy.deadlines.create,
         )
         workspace = replace(workspace, home_disk=None, home_source=source, home_gb=was_gb)

@@ -44,11 +44,28 @@ def delete_machine(step: Step) -> Decision:
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     restores = operation.kind is OperationKind.RESTORE and not step.has_switched
-    if restores and has_run_since_copy(step):
+    if restores and (has_run_since_copy(step) or _was_detached_used(step)):
         return leave_started(step)
     if first and (restores or operation.automatic or operation.kind is OperationKind.ARCHIVE):
-        return step.enter(operation.phase, "DeletionBegun", attempt=1)
+        let_go_at = step.inputs.home_detached_at if restores and _lacks_home_disk(step) else None
+        noted = replace(step, operation=replace(operation, former_detached_at=let_go_at))
+        return noted.enter(operation.phase, "DeletionBegun", attempt=1)
     return DELETE(step)
+
+
+def _lacks_home_disk(step: Step) -> bool:
+    """Say whether somebody has detached the home from the machine."""
+    home, instance = step.workspace.home_disk, step.inputs.instance
+    return home is not None and instance is not None and home.name not in instance.disks
+
+
+def _was_detached_used(step: Step) -> bool:
+    """Say whether somebody has detached the home who may have used it after the snapshot."""
+    if not step.inputs.disk_exists or not _lacks_home_disk(step):
+        return False
+    copied_at, detached_at = step.operation.copied_at, step.inputs.home_detached_at
+    later = copied_at is not None and detached_at is not None and detached_at > copied_at
+    return later or bool(step.inputs.home_users)
 
 
 def _is_in_use(step: Step) -> bool:

@@ -309,6 +309,34 @@ def test_an_old_home_that_somebody_has_used_since_the_restore_stays(
     assert ("OldHomeUsed" in report.done) is used
 
 
+@pytest.mark.parametrize("holds", [False, True])
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_written_to_a_home_that_was_detached_meanwhile_is_not_deleted(
+    restoring: Restoring, *, later: bool, holds: bool
+) -> None:
+    """The machine is off all the time, so it does not tell."""
+    machines = restoring.world.machines
+    restoring.ask()
+    restoring.until(Phase.AWAIT_STOPPED)
+    if later:
+        machines.detach_disk_by_hand(restoring.home)
+    restoring.until(Phase.AWAIT_ABSENT if later else Phase.AWAIT_STORED)
+    machines.hold_disk_by_hand(restoring.home)
+    machines.write(restoring.home, "rescued work")
+    restoring.world.pass_time(timedelta(seconds=5))
+    if not holds:
+        machines.release_disk_by_hand(restoring.home)
+    restoring.world.run(lambda: restoring.now.operation is None)
+    machines.release_disk_by_hand(restoring.home)
+    restoring.sweep(times=3)
+
+    assert machines.content_of(restoring.home) == "rescued work"
+    if not later:
+        assert restoring.now.error is not None
+        assert restoring.now.error.code == "MACHINE_STARTED"
+        assert restoring.now.home_disk == restoring.before.home_disk
+
+
 @pytest.mark.parametrize("left", ["attached", "without labels", "without its snapshot"])
 def test_an_old_home_that_only_a_person_can_see_to_is_told_of_every_hour(
     restoring: Restoring, left: str

@@ -271,18 +271,18 @@ class Operation:
     and no other had the disk, when Compute was asked for that snapshot. ``restores`` is what a
     RESTORE makes the home from, ``former_home`` the home that the workspace had before, from the
     moment in which the new one is recorded, and ``former_detached_at`` is when its machine let go
-    of it, by Compute's time, as soon as that is known. A move has a former home, too. ``last_copy`` is the snapshot that has
-    what is in the home that the operation takes away or leaves, from the moment in which it is
-    known, and ``copied_at`` is when it was made, by Compute's time. ``home_detached``: no machine
-    had the home disk when Compute was asked for the snapshot. ``purge``: nothing of the workspace
-    is kept when it is deleted. ``may_move``: the person agrees that a START without capacity moves
-    the workspace to another zone, and ``to_zone`` is the zone in which they want it. ``moves``: the
-    START moves it, and ``former_machine`` is the machine to go back to. ``home_gb`` is the size to
-    which the home is to grow; None if it is not. ``image_tag`` and ``machine_type`` are what the
-    new machine of a START that moves it or makes the home larger gets instead of what the workspace
-    has, if that is to change: until then the present one stays. Version 0.1 does not know the
-    fields of this paragraph and may drop them, so each has a default with which the operation also
-    ends well.
+    of it, by Compute's time, as soon as that is known. A move has a former home, too. ``last_copy``
+    is the snapshot that has what is in the home that the operation takes away or leaves, from the
+    moment in which it is known, and ``copied_at`` is when it was made, by Compute's time.
+    ``home_detached``: no machine had the home disk when Compute was asked for the snapshot.
+    ``purge``: nothing of the workspace is kept when it is deleted. ``may_move``: the person agrees
+    that a START without capacity moves the workspace to another zone, and ``to_zone`` is the zone
+    in which they want it. ``moves``: the START moves it, and ``former_machine`` is the machine to
+    go back to. ``home_gb`` is the size to which the home is to grow; None if it is not.
+    ``image_tag`` and ``machine_type`` are what the new machine of a START that moves it or makes
+    the home larger gets instead of what the workspace has, if that is to change: until then the
+    present one stays. Version 0.1 does not know the fields of this paragraph and may drop them, so
+    each has a default with which the operation also ends well.
     """
 
     id: str

@@ -193,7 +193,9 @@ def go_on_stored(step: Step) -> Updated:
     if operation.kind not in TAKING_HOME:
         return step.enter(Phase.DELETE_INSTANCE, "LastCopyStored")
     anew = step.now + step.policy.deadlines.of(operation.kind)
-    deleting = replace(step, operation=replace(operation, deadline_at=anew))
+    home = step.workspace.home_disk  # somebody may have moved the machine without it
+    there = replace(step.workspace, zone=home.zone) if home else step.workspace
+    deleting = replace(step, workspace=there, operation=replace(operation, deadline_at=anew))
     return deleting.enter(Phase.DELETE_DISK, "LastCopyStored")
 
 

@@ -1019,6 +1019,29 @@ def test_what_an_archive_that_failed_has_left_is_not_deleted_without_a_copy(
     assert (archiving.start().status, archiving.content) == (Status.READY, MORE if used else WORK)
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_home_from_which_somebody_has_moved_the_machine_away_is_archived_where_it_is(
+    archiving: Archiving, *, used: bool
+) -> None:
+    """The machine is followed to its zone, and the disk is deleted in its own, if it is copied."""
+    world, machines = archiving.world, archiving.world.machines
+    machines.detach_disk_by_hand(archiving.home)
+    machines.move_by_hand(place_of(archiving.before), ZONES[1])
+    archiving.until(Phase.AWAIT_STORED)
+    if used:
+        machines.hold_disk_by_hand(archiving.home)
+        machines.write(archiving.home, MORE)
+        machines.release_disk_by_hand(archiving.home)
+    world.run()
+    if used:
+        assert archiving.now.error is not None
+        assert archiving.now.error.code == "LAST_COPY_NOT_MADE"
+        assert archiving.content == MORE
+    else:
+        archiving.check_archived()
+    assert archiving.now.zone == ZONES[0]
+
+
 def test_an_archive_whose_deletion_takes_too_long_loses_nothing() -> None:
     """The home is the snapshot: Compute may delete the disk whenever it likes."""
     archiving = Archiving(World(durations=Durations(delete_disk=timedelta(hours=2))))

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from shared.domain.errors import QuotaExceededError
 from shared.domain.policy import Policy
 from shared.domain.snapshots import Snapshot, SnapshotState
+from shared.domain.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSnapshots:
     """The snapshots of a workspace.
 
-    ``unreadable`` is how many more there are that only a newer version can read.
+    ``unreadable`` is how many more there are that only a newer version can read. ``of_old_homes``
+    are the ids of those whose disk is there still: one that failed is not deleted without a person,
+    since its disk would follow, and may be all that there is (``old_homes``).
     """
 
     snapshots: Sequence[Snapshot] = ()
     unreadable: int = 0
+    of_old_homes: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -33,6 +37,14 @@ class KnownSnapshots:
     def being_deleted(self) -> int:
         """How many of them are about to be gone."""
         return sum(each.state is SnapshotState.DELETING for each in self.snapshots)
+
+
+def known_of(
+    workspace: Workspace, snapshots: Sequence[Snapshot], unreadable: int
+) -> KnownSnapshots:
+    """Return what is known of a workspace's snapshots."""
+    old = {each.snapshot_id for each in workspace.old_homes if each.snapshot_id is not None}
+    return KnownSnapshots(snapshots, unreadable, frozenset(old))
 
 
 def check_room(known: KnownSnapshots, policy: Policy, *, kept: str | None = None) -> None:
@@ -73,7 +85,11 @@ def _excess(known: KnownSnapshots, policy: Policy) -> int:
 
 def _expendable(known: KnownSnapshots, kept: str | None) -> list[Snapshot]:
     """Return those that the Hub may delete by itself, the first to be deleted first."""
-    failed = [each for each in known.snapshots if each.state is SnapshotState.FAILED]
+    failed = [
+        each
+        for each in known.snapshots
+        if each.state is SnapshotState.FAILED and each.id not in known.of_old_homes
+    ]
     useful = {SnapshotState.UPLOADING, SnapshotState.READY}
     automatic = [each for each in known.snapshots if each.automatic and each.state in useful]
     oldest_first = [*_oldest_first(failed), *_oldest_first(automatic)]

@@ -17,7 +17,7 @@ from shared.domain.events import Event, result_of, snapshot_event
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import with_sweep
 from shared.domain.policy import Policy
-from shared.domain.snapshot_room import KnownSnapshots, making_room
+from shared.domain.snapshot_room import known_of, making_room
 from shared.domain.snapshots import (
     Snapshot,
     SnapshotUpdated,
@@ -166,7 +166,7 @@ class Records:
         restores = operation.restores if operation else None
         source = restores.snapshot_id if restores else None
         going = making_room(
-            KnownSnapshots(kept, len(found) - len(known)), self._policy, kept=source
+            known_of(transition.before, kept, len(found) - len(known)), self._policy, kept=source
         )
         written = delete_all(going, request_id, now, self._policy)
         events = [

@@ -11,7 +11,7 @@ from shared.domain.dry_run import DryRun, dry_run_of, dry_run_of_nothing
 from shared.domain.errors import HubError
 from shared.domain.events import REFUSED, request_event
 from shared.domain.policy import Policy
-from shared.domain.snapshot_room import KnownSnapshots
+from shared.domain.snapshot_room import KnownSnapshots, known_of
 from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Workspace
 from shared.ports import Stored
@@ -141,7 +141,7 @@ def _known_snapshots(
     """Return the snapshots of a workspace, as they were read and as they are decided on."""
     found = records.store.list_snapshots(workspace.id)
     known = readable(found)
-    return known, KnownSnapshots([each.record for each in known], len(found) - len(known))
+    return known, known_of(workspace, [each.record for each in known], len(found) - len(known))
 
 
 def _request(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.domain.errors import QuotaExceededError
 from shared.domain.instance import (
     Command,
     CreateSnapshot,
@@ -22,7 +23,7 @@ from shared.domain.instance import (
     StopInstance,
 )
 from shared.domain.reports import ReportEvent
-from shared.domain.snapshots import Consistency, Snapshot, delete
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState, delete
 from shared.domain.workspace import HomeDisk, Phase, Status, Workspace
 from shared.usecases.sweeping import SweepReport
 from tests.fakes.machines import INSTALLATION, GuestMishap, Mishap
@@ -366,6 +367,29 @@ def test_an_old_home_that_only_a_person_can_see_to_is_told_of_every_hour(
         restoring.world.run()
     assert "OldHomeLeft" not in restoring.sweep(times=2).done
     assert old not in machines.disks
+
+
+@pytest.mark.parametrize("by_the_hub", [False, True])
+def test_a_lost_snapshot_of_an_old_home_makes_no_room(
+    restoring: Restoring, *, by_the_hub: bool
+) -> None:
+    """What was in the home before is only on that disk by then, and would go with the record."""
+    world = restoring.world
+    world.policy = replace(world.policy, snapshots_per_workspace=2)
+    restoring.restore()
+    [copy] = restoring.kept
+    world.machines.delete_snapshot_by_hand(copy.place.name)
+    restoring.sweep()
+    assert world.store.snapshots[copy.id].state is SnapshotState.FAILED
+    if by_the_hub:
+        world.archive("alice", restoring.before.id)
+        world.run()
+        assert restoring.now.archived_at is not None
+    else:
+        with pytest.raises(QuotaExceededError):
+            world.snapshot("alice", restoring.before.id)
+    assert "OldHomeLeft" in restoring.sweep(times=3).done
+    assert world.machines.content_of(restoring.home) == SECOND
 
 
 # ---- what goes wrong ----

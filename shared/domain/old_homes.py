@@ -81,7 +81,8 @@ def fate_of(workspace: Workspace, old: OldHome, seen: SeenOldHome, now: datetime
     if {*disk.users} - ({workspace.instance_name} if machine is not None else set()):
         goes_on = disk.zone == workspace.zone and set(disk.users) == {workspace.instance_name}
         return OldHomeFate.STAYS if goes_on else OldHomeFate.LEFT
-    if old.detached_at is not None and (disk.detached_at or old.detached_at) > old.detached_at:
+    let_go_at = old.detached_at or (None if old.outlived else old.copied_at)
+    if let_go_at is not None and (disk.detached_at or let_go_at) > let_go_at:
         return OldHomeFate.USED
     copied_at = old.copied_at
     if snapshot is not None and snapshot.state is not SnapshotState.DELETING:

@@ -310,6 +310,28 @@ def test_an_old_home_that_somebody_has_used_since_the_restore_stays(
     assert ("OldHomeUsed" in report.done) is used
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_an_old_home_that_was_in_another_zone_than_the_machine_goes_unless_it_is_used(
+    restoring: Restoring, *, used: bool
+) -> None:
+    """Nobody has looked when it was let go of; but it is known when it was copied."""
+    machines = restoring.world.machines
+    machines.stop_by_hand(place_of(restoring.before))
+    restoring.world.pass_time(timedelta(minutes=5))
+    machines.detach_disk_by_hand(restoring.home)
+    machines.move_by_hand(place_of(restoring.before), ZONES[1])
+    after = restoring.restore()
+    assert (after.status, after.zone, restoring.content) == (Status.READY, ZONES[1], FIRST)
+    if used:
+        restoring.world.pass_time(timedelta(minutes=1))
+        machines.hold_disk_by_hand(restoring.home)
+        machines.write(restoring.home, "rescued work")
+        machines.release_disk_by_hand(restoring.home)
+
+    assert ("OldHomeUsed" in restoring.sweep(times=2).done) == used
+    assert (restoring.home in machines.disks) == used
+
+
 @pytest.mark.parametrize("holds", [False, True])
 @pytest.mark.parametrize("later", [False, True])
 def test_what_is_written_to_a_home_that_was_detached_meanwhile_is_not_deleted(

@@ -800,11 +800,15 @@ def stops_at(workspace: Workspace, policy: Policy) -> datetime | None:
 
 
 def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
-    """Return when a suspended workspace is deleted if nobody starts it. None if it is not."""
+    """Return when a suspended workspace is deleted if nobody starts it. None if it is not.
+
+    It is not as long as it has an old home: somebody may have used that, and nothing else has what
+    they have written. Otherwise the hourly sweep deletes it soon.
+    """
     suspended_at = workspace.suspended_at
     if policy.retention is None or workspace.status is not Status.SUSPENDED or not suspended_at:
         return None
-    return suspended_at + policy.retention
+    return None if workspace.old_homes else suspended_at + policy.retention
 
 
 def archives_at(workspace: Workspace, policy: Policy) -> datetime | None:

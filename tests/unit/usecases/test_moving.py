@@ -990,6 +990,30 @@ def test_the_machine_of_before_goes_although_somebody_has_deleted_its_disk(
     assert set(machines.instances) == {place_of(after)}
 
 
+def test_no_retention_deletes_what_is_written_on_the_old_side(moving: Moving) -> None:
+    """It counts again once a person has seen to that."""
+    world = moving.world
+    moving.suspend()
+    moving.move()
+    world.machines.start_by_hand(place_of(moving.before))
+    world.machines.write(moving.home, MORE)
+    world.stop("alice", moving.before.id)
+    world.run()
+    for _ in range(2):
+        world.pass_time(timedelta(days=40))
+        world.clean_up()
+        world.run()
+    assert moving.now.status is Status.SUSPENDED
+    assert world.machines.content_of(moving.home) == MORE
+
+    world.machines.delete_by_hand(place_of(moving.before))
+    world.machines.delete_disk_by_hand(moving.home)
+    moving.sweep()
+    world.clean_up()
+    world.run()
+    assert world.store.workspaces == {}
+
+
 @pytest.mark.parametrize("phase", [Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY])
 def test_nothing_else_is_done_while_it_moves(moving: Moving, phase: Phase) -> None:
     """The same START again is the same."""

@@ -1157,6 +1157,7 @@ def test_the_server_goes_on_where_it_was_stopped() -> None:
         calls = Calls(address)
         calls.set("c/d", {"n": 1})
         os.kill(pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])  # by now: kill does not wait for it
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(calls.set, "c/d", {"n": 2})
             with pytest.raises(TimeoutError):

@@ -23,10 +23,9 @@ def until_if_deleted(workspace: Workspace, at: datetime, policy: Policy) -> date
 
     None if the configuration says that it cannot, or if there is no home to keep.
     """
-    operation, source = workspace.operation, workspace.home_source
+    operation = workspace.operation
     is_copied = operation is not None and operation.last_copy is not None
-    is_copy = source is not None and source.is_of(workspace.id)
-    kept = workspace.home_disk is not None or is_copied or is_copy
+    kept = workspace.has_archivable_home or is_copied
     if policy.undelete_for is None or not kept:
         return None
     return at + policy.undelete_for

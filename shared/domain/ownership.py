@@ -116,12 +116,10 @@ def moved_machines(workspace: Workspace, instances: Iterable[Instance]) -> list[
     """Return those of ``other_places`` that may be the workspace's machine, moved by hand.
 
     One that has another home of the workspace's is not: a RESTORE has made it, and has not proven
-    it; or it was moved before a RESTORE has made the present home. None is if the home is a
-    snapshot of the workspace, as of an archived one: it was the last state, and there is no machine
-    of it.
+    it; or it was moved before a RESTORE has made the present home. If the home is a snapshot of the
+    workspace, as that of an archived one, no machine is: that snapshot has the last state.
     """
-    source = workspace.home_source if workspace.home_disk is None else None
-    if source is not None and source.is_of(workspace.id):
+    if workspace.own_source is not None:
         return []
     return [
         instance

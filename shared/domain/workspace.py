@@ -461,8 +461,14 @@ class Workspace:
 
         After an ARCHIVE that failed at its end, both the disk and the snapshot may be there.
         """
+        return self.home_disk is not None or self.own_source is not None
+
+    @property
+    def own_source(self) -> HomeSource | None:
+        """The snapshot of the workspace that is its home instead of a disk; None if none is."""
         source = self.home_source
-        return self.home_disk is not None or (source is not None and source.is_of(self.id))
+        is_home = source is not None and self.home_disk is None and source.is_of(self.id)
+        return source if is_home else None
 
     @property
     def machine_key(self) -> str | None:

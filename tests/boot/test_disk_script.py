@@ -516,6 +516,23 @@ def test_a_file_system_that_cannot_grow_is_still_used(
     assert machine.outside.reports == []
 
 
+def test_a_file_system_that_did_not_grow_grows_at_the_next_boot(machine: Machine) -> None:
+    """Though its disk has had that size for a while (as in cloudfoundry/bosh-agent #464)."""
+    attach_ext4(machine, work="all of it")
+    before = size(machine)
+    os.truncate(machine.disk, 4 * DISK_BYTES)
+    machine.fake("resize2fs", "exit 1")
+    assert machine.run("disk.sh") == 0, machine.said()
+    assert size(machine) == before
+
+    machine.fake("resize2fs", f'exec {needed("resize2fs", "e2fsprogs")} "$@"')
+    (machine.fakes / "mounted").write_text("")  # it boots again
+    assert machine.run("disk.sh") == 0, machine.said()
+
+    assert size(machine) == 4 * DISK_BYTES
+    assert read(machine, "work") == "all of it"
+
+
 def test_errors_of_the_full_check_do_not_prevent_the_mount(machine: Machine) -> None:
     """The file system was good enough to be mounted. It only does not grow."""
     attach_ext4(machine)

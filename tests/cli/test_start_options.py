@@ -79,7 +79,7 @@ def test_each_part_of_a_growth_is_told(at_hub: Cli, hub: ScriptedHub) -> None:
     ("options", "after", "hint"),
     [
         ((), {}, "try again later, or let it move without its memory, by --may-move: "),
-        (("--zone", "us-west1-b"), {}, "try again later, or where it is: "),
+        (("--zone", "us-west1-b"), {}, "try again later, or without --zone: "),
         (("--may-move",), {}, "try again later: "),
         (("--zone", "us-west1-b", "--may-move"), {}, "try again later: "),
         ((), {"archived_at": "2026-11-23T17:47:12Z"}, "try again later: "),

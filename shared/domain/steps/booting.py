@@ -329,13 +329,19 @@ def has_run_since_copy(step: Step) -> bool:
 
 
 def leave_started(step: Step) -> Updated:
-    """Fail because somebody has started the machine since the snapshot of its home was taken."""
-    done, again = "moved", "Start it again; that shuts the machine down."
+    """Fail because somebody has used machine or home since the snapshot of the home was taken."""
+    done, again = "moved", "Start it again"
     if step.operation.kind is OperationKind.RESTORE:
-        done, again = "restored", "Restore the home again; that shuts the machine down."
+        done, again = "restored", "Restore the home again"
+    used, way = "The machine was started", f"{again}; that shuts the machine down."
+    if not has_run_since_copy(step):
+        used, way = (
+            "The home was detached from its machine",
+            f"{again}, once no other machine has it.",
+        )
     message = (
-        f"The machine was started outside the Hub while its home was to be {done}, so what is "
-        f"written now is in no snapshot. Nothing was {done}. {again}"
+        f"{used} outside the Hub while the home was to be {done}, so what is written now is in no "
+        f"snapshot. Nothing was {done}. {way}"
     )
     return fail(step, problem_of(step, "MACHINE_STARTED", message, retryable=True))
 

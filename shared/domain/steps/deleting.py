@@ -60,7 +60,7 @@ def _lacks_home_disk(step: Step) -> bool:
 
 
 def _was_detached_used(step: Step) -> bool:
-    """Say whether somebody has detached the home who may have used it after the snapshot."""
+    """Say whether somebody has detached the home, and may have used it since its snapshot."""
     if not step.inputs.disk_exists or not _lacks_home_disk(step):
         return False
     copied_at, detached_at = step.operation.copied_at, step.inputs.home_detached_at
@@ -121,8 +121,8 @@ def delete_disk(step: Step) -> Decision:
     """Delete one of the workspace's disks: first its home, then others, its own zone first.
 
     Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
-    It keeps the home if that is in no snapshot: somebody has used it since the last one was taken.
-    So it does if an earlier operation was to have deleted it.
+    It keeps the home if that is in no snapshot: somebody has used it since the last one was taken,
+    perhaps while an earlier operation was to delete it.
     """
     zone = step.workspace.zone
     at_place = step.workspace.home_disk is not None and step.inputs.disk_exists
@@ -150,7 +150,7 @@ def without_home_here(step: Step) -> Step:
 
     If the home is a snapshot, that is the last copy.
     """
-    copy = step.operation.last_copy or (step.own_source if step.keeps_copy else None)
+    copy = step.operation.last_copy or (step.workspace.own_source if step.keeps_copy else None)
     return replace(step, operation=replace(step.operation, last_copy=copy))
 
 

@@ -196,20 +196,12 @@ class Step:
 
         An earlier operation has asked for the deletion of that disk, and may not have seen its end.
         """
-        workspace, source = self.workspace, self.own_source
+        workspace, source = self.workspace, self.workspace.own_source
         takes = self.operation.kind in TAKING_HOME and self.keeps_copy
         if not takes or self.operation.last_copy is not None or source is None:
             return False
         is_its_own = self.inputs.disk_exists and not self.inputs.home_is_foreign
         return is_its_own and source.disk_name == workspace.disk_name
-
-    @property
-    def own_source(self) -> HomeSource | None:
-        """The snapshot of the workspace that is its home instead of a disk; None if none is."""
-        source = self.workspace.home_source
-        if self.workspace.home_disk is not None or source is None:
-            return None
-        return source if source.is_of(self.workspace.id) else None
 
     @property
     def sees_recorded_machine(self) -> bool:

@@ -620,14 +620,19 @@ def test_what_was_announced_of_an_earlier_suspension_does_not_count(forgotten: A
     assert forgotten.clean_up_for(1) == ["ArchiveAnnounced"]
 
 
+def switch_archiving_on(archiving: Archiving, *, after: int) -> None:
+    """Suspend the workspace, and switch archiving on after so many days."""
+    suspended(archiving)
+    archiving.clean_up_for(after)
+    archiving.world.policy = replace(archiving.world.policy, archive_after=14 * DAY)
+    archiving.world.reconcile_fleet()  # which puts the times right
+
+
 def test_what_is_due_when_archiving_is_switched_on_is_announced_first(
     archiving: Archiving,
 ) -> None:
     """Its owner has three days, however long it has been suspended."""
-    suspended(archiving)
-    archiving.clean_up_for(20)
-    archiving.world.policy = replace(archiving.world.policy, archive_after=14 * DAY)
-    archiving.world.reconcile_fleet()  # which puts the times right
+    switch_archiving_on(archiving, after=20)
 
     assert archiving.clean_up_for(1) == ["ArchiveAnnounced"]
     assert archiving.clean_up_for(2) == []
@@ -638,10 +643,7 @@ def test_what_is_deleted_before_its_notice_would_be_over_is_not_announced(
     archiving: Archiving,
 ) -> None:
     """Archiving is switched on two days before its deletion, and a notice is three days."""
-    suspended(archiving)
-    archiving.clean_up_for(28)
-    archiving.world.policy = replace(archiving.world.policy, archive_after=14 * DAY)
-    archiving.world.reconcile_fleet()  # which puts the times right
+    switch_archiving_on(archiving, after=28)
 
     assert archiving.clean_up_for(1) == []
     assert archiving.now.archive_announced_at is None

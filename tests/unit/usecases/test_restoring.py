@@ -357,6 +357,7 @@ def test_what_is_written_to_a_home_that_was_detached_meanwhile_is_not_deleted(
     if not later:
         assert restoring.now.error is not None
         assert restoring.now.error.code == "MACHINE_STARTED"
+        assert "The home was detached from its machine" in restoring.now.error.message
         assert restoring.now.home_disk == restoring.before.home_disk
 
 

@@ -48,7 +48,7 @@ def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     fields = _fields(given)
     goal = Goal("READY", given["seconds"])
     if given["may_move"] or given["zone"]:
-        goal = replace(goal, full="" if given["may_move"] else "or where it is")
+        goal = replace(goal, full="" if given["may_move"] else "or without --zone")
     found = find_all(app, names)
     if is_dry_run:
         runs = [(each.name, partial(client.start, each.id, fields, dry_run=True)) for each in found]

@@ -436,13 +436,13 @@ def _allowing(
     )
     if allowed == under_way:
         return None
-    return Updated(replace(workspace, operation=allowed, updated_at=new.now), "StartAgreedTo")
+    return Updated(replace(workspace, operation=allowed, updated_at=new.now), "AgreementNoted")
 
 
 def _grows(workspace: Workspace, machine: NewMachine, policy: Policy) -> bool:
     """Say whether a START is to make the home larger, or gives one that is not a disk another size.
 
-    What an earlier START wanted of that one, and could not make, does not bind.
+    A size that an earlier START asked for, and could not make, is no lower limit.
 
     Raises:
         InvalidRequestError: it would be smaller than what is in it, or larger than it may be.

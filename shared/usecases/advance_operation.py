@@ -278,8 +278,8 @@ class _Delivery:
         Whether one has had it since then, the generation says of the Hub's own machines, and
         Compute's two times of all others. A DELETE and an ARCHIVE take their own only after the
         Hub's machine is gone. So that needs no generation, which it lacks if the worker died that
-        asked for it. A disk that was made of the snapshot that is the home still has nothing more:
-        whatever had been used would be the home.
+        asked for it. A disk that was made of the snapshot that is still the home has nothing more:
+        if a machine had used it, the disk would be the home.
         """
         if disk.in_use:
             return seen

@@ -142,11 +142,18 @@ def test_a_shell_has_a_terminal_of_the_persons_size(
 ) -> None:
     """It follows changes, Ctrl-C ends the command in front, and the exit code is the shell's."""
     command = ["-tt", *alice.options(shared_machine), f"workspace@{shared_machine.host}"]
-    shell = pexpect.spawn("ssh", command, dimensions=(33, 101), encoding="utf-8", timeout=30)
+    shell = pexpect.spawn(
+        "ssh",
+        command,
+        dimensions=(33, 101),
+        encoding="utf-8",
+        timeout=30,
+        env={**os.environ, "TERM": "xterm-256color"},  # a scheduled job has none
+    )
     shell.sendline("PS1=; stty -echo; echo re''ady")
     shell.expect_exact("ready\r\n")
     shell.sendline("stty size; tty; echo $TERM-$SSH_TTY")
-    shell.expect(r"33 101\r\n/dev/pts/\d+\r\n[a-z0-9-]+-/dev/pts/\d+\r\n")
+    shell.expect(r"33 101\r\n/dev/pts/\d+\r\nxterm-256color-/dev/pts/\d+\r\n")
     shell.setwinsize(44, 122)
 
     def is_resized() -> bool:
